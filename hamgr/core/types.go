@@ -1,0 +1,109 @@
+package core
+
+import "time"
+
+// Phase is where a protection stands in its life.
+//
+//	         Assign               Synced
+//	solo ------------> syncing -----------> protected
+//	 ^  <------------/ Solo                 /     |
+//	 |  <------------------ Solo ----------/      | FailOver
+//	 |              Restored                      v
+//	 +------------------------------------- recovering --> lost
+type Phase string
+
+// The phases of a protection.
+const (
+	Solo       Phase = "solo"       // the primary runs without a backup, output open
+	Syncing    Phase = "syncing"    // a backup is being filled, output open until the first commit
+	Protected  Phase = "protected"  // the backup holds a committed checkpoint of this generation
+	Recovering Phase = "recovering" // failover decided, the new primary is restoring
+	Lost       Phase = "lost"       // nothing is left to restore from
+)
+
+// Mode says what happens to the output between checkpoints (NFV-REL 002, clause 6.3, Table 1).
+type Mode string
+
+// The modes of protection.
+const (
+	Buffer     Mode = "buffer"
+	Checkpoint Mode = "checkpoint"
+)
+
+// Protection is the standing order "keep this domain alive".
+type Protection struct {
+	Domain     string            `json:"domain"`
+	UUID       string            `json:"uuid"`
+	Primary    string            `json:"primary"`
+	Backup     string            `json:"backup,omitempty"`
+	Pinned     string            `json:"pinned_backup,omitempty"` // --backup: the only backup allowed
+	Mode       Mode              `json:"mode"`
+	Epoch      time.Duration     `json:"epoch_ns"`
+	Memory     uint64            `json:"memory_bytes"`
+	Generation uint64            `json:"generation"` // fencing token: raised by every change of who may run or emit
+	Phase      Phase             `json:"phase"`
+	Since      time.Time         `json:"since"` // of the phase
+	Reason     string            `json:"reason,omitempty"`
+	Refused    map[string]string `json:"refused,omitempty"` // backups that could not take it, and why
+	RefusedAt  time.Time         `json:"refused_at,omitzero"`
+}
+
+// Node is one host running hamgr serve.
+type Node struct {
+	Name    string `json:"name"`
+	ID      string `json:"id"`   // made once per installation: two hosts with one name are told apart by it
+	Addr    string `json:"addr"` // management address, without port
+	Manager bool   `json:"manager"`
+}
+
+// Event is one decision with its cause, kept in the state and sent to the inspector.
+type Event struct {
+	Index      uint64    `json:"index"`
+	Time       time.Time `json:"time"`
+	Kind       Kind      `json:"kind"`
+	Domain     string    `json:"domain,omitempty"`
+	Node       string    `json:"node,omitempty"` // the node the event is about (the failed one in a failover)
+	Target     string    `json:"target,omitempty"`
+	Generation uint64    `json:"generation,omitempty"`
+	Cause      string    `json:"cause,omitempty"`
+}
+
+// Kind names a command, and the event that it leaves behind.
+type Kind string
+
+// The commands. Those on a protection carry the generation they were decided on: a
+// command whose generation is not the current one changes nothing (compare-and-set, I3).
+const (
+	RegisterNode Kind = "register-node"
+	Protect      Kind = "protect"
+	Unprotect    Kind = "unprotect"
+	Assign       Kind = "assign-backup" // solo -> syncing, generation+1
+	Synced       Kind = "protected"     // syncing -> protected, same generation
+	GoSolo       Kind = "solo"          // syncing or protected -> solo, generation+1
+	FailOver     Kind = "failover"      // protected -> recovering, primary = backup, generation+1
+	Restored     Kind = "restored"      // recovering -> solo, same generation
+	MarkLost     Kind = "lost"          // -> lost, generation+1
+)
+
+// Command is what goes through Raft.
+type Command struct {
+	Kind       Kind        `json:"kind"`
+	Time       time.Time   `json:"time"` // proposer's clock; for people, never for decisions
+	Domain     string      `json:"domain,omitempty"`
+	Generation uint64      `json:"generation,omitempty"` // expected
+	Backup     string      `json:"backup,omitempty"`     // Assign; GoSolo: the backup that refused or failed
+	Cause      string      `json:"cause,omitempty"`
+	Node       *Node       `json:"node,omitempty"`
+	Protection *Protection `json:"protection,omitempty"` // Protect
+}
+
+// State is all the cluster has agreed on.
+type State struct {
+	Index       uint64                `json:"index"`
+	Nodes       map[string]Node       `json:"nodes"`
+	Protections map[string]Protection `json:"protections"`
+	Events      []Event               `json:"events"` // the newest EventsKept
+}
+
+// EventsKept bounds State.Events.
+const EventsKept = 256
