@@ -1,0 +1,94 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/core"
+	"github.com/hamgr/hamgr/hamgr/domain"
+)
+
+// Cluster is what the agent needs of the managers.
+type Cluster interface {
+	// State is the newest state this node knows; it may lag behind the leader's.
+	State() core.State
+	// Watch pulses after each change of State; stop ends the subscription.
+	Watch() (changed <-chan struct{}, stop func())
+	// Propose hands a command to the leader, wherever it is, and returns when
+	// the cluster has accepted or refused it.
+	Propose(ctx context.Context, c core.Command) error
+}
+
+// Config is what an Agent needs to know of its node.
+type Config struct {
+	Node      string
+	Listen    string                   // host:port where checkpoints arrive
+	MemoryDir string                   // libvirt's memory_backing_dir, a tmpfs
+	RunDir    string                   // for FIFOs and replicas, on a tmpfs
+	Peer      func(node string) string // host:port of a node's checkpoint listener
+	Log       *slog.Logger
+}
+
+// Agent makes one host match the cluster's state.
+type Agent struct {
+	cfg     Config
+	host    *domain.Host
+	cluster Cluster
+	log     *slog.Logger
+
+	mu        sync.Mutex // guards the tables; the jobs guard themselves
+	primaries map[string]*primary
+	backups   map[string]*backup
+	probes    probeCache
+}
+
+// New makes an Agent; Run starts it.
+func New(cfg Config, host *domain.Host, cluster Cluster) *Agent {
+	return &Agent{
+		cfg: cfg, host: host, cluster: cluster, log: cfg.Log.With("part", "agent"),
+		primaries: map[string]*primary{}, backups: map[string]*backup{},
+	}
+}
+
+// Run works until ctx ends and every goroutine of the agent has stopped. Guests run
+// on; their output stays held until an agent is back (I6).
+func (a *Agent) Run(ctx context.Context) error {
+	if err := domain.CleanStale(ctx, a.host, a.cfg.RunDir); err != nil {
+		a.log.Warn("left-over standbys could not be cleared", "err", err)
+	}
+	ln, err := net.Listen("tcp", a.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { a.accept(ctx, ln) })
+	wg.Go(func() { a.watchDomains(ctx) })
+	a.reconcileLoop(ctx)
+	ln.Close()
+	a.stopAll()
+	wg.Wait()
+	return nil
+}
+
+// propose retries a command until the cluster takes it, refuses it for good, or ctx
+// ends. The wait between two tries is bounded, the number of tries is not: an agent
+// that cannot reach the managers keeps its output held.
+func (a *Agent) propose(ctx context.Context, c core.Command) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err := a.cluster.Propose(try, c)
+		cancel()
+		if err == nil || final(err) || ctx.Err() != nil {
+			return err
+		}
+		a.log.Warn("the managers did not answer, trying again", "command", c.Kind, "domain", c.Domain, "err", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,264 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/hamgr/hamgr/bufferqdisc"
+	"github.com/hamgr/hamgr/hamgr/core"
+	"github.com/hamgr/hamgr/hamgr/domain"
+	"github.com/hamgr/hamgr/qmp"
+	"github.com/hamgr/hamgr/qmp/colo"
+	"github.com/hamgr/hamgr/storage/wire"
+)
+
+const (
+	dialTimeout = 2 * time.Second
+	// commitTimeout bounds the wait for a commit; the guest's output is held meanwhile.
+	commitTimeout = 3 * time.Second
+	// captureTimeout bounds the time a guest stays stopped: the watchdog of I6.
+	captureTimeout = 5 * time.Second
+	helloTimeout   = 30 * time.Second
+	precopyTimeout = 10 * time.Minute
+)
+
+// session is one stretch of checkpoints to one backup, under one generation.
+type session struct {
+	p      *primary
+	order  core.Protection
+	sender *wire.Sender
+	colo   *colo.Session
+	ckpt   *wire.Checkpoint
+	held   bool // the output is being held
+	synced chan error
+	clock  time.Time // when the last epoch began
+}
+
+// session protects the guest until something fails or the order changes. On return
+// the guest runs, outside any session, and its output is as held as it was.
+func (p *primary) session(ctx context.Context, o core.Protection) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go p.cancelOnChange(ctx, cancel, o)
+	info, err := p.agent.host.Lookup(ctx, o.Domain)
+	if err != nil {
+		return err
+	}
+	if err := p.setUpBuffer(o, info); err != nil {
+		return err
+	}
+	s := &session{p: p, order: o, ckpt: wire.NewCheckpoint(), synced: make(chan error, 1)}
+	if err := s.connect(ctx, info); err != nil {
+		return why(ctx, err)
+	}
+	defer s.sender.Close()
+	if err := s.arm(ctx); err != nil {
+		return why(ctx, err)
+	}
+	err = why(ctx, s.epochs(ctx))
+	return s.disarm(err)
+}
+
+// cancelOnChange ends a session whose generation is no longer the cluster's.
+func (p *primary) cancelOnChange(ctx context.Context, cancel context.CancelCauseFunc, o core.Protection) {
+	for {
+		now, wake := p.current()
+		if now == nil || now.Generation != o.Generation {
+			cancel(fmt.Errorf("generation %d of %s is over", o.Generation, o.Domain))
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-wake:
+		}
+	}
+}
+
+func (p *primary) setUpBuffer(o core.Protection, info domain.Info) error {
+	if p.buffer != nil || o.Mode == core.Checkpoint {
+		return nil
+	}
+	b, err := bufferqdisc.Setup(bufferqdisc.Config{Taps: taps(info), Name: o.Domain})
+	if err != nil {
+		return fmt.Errorf("output buffer of %s: %w", o.Domain, err)
+	}
+	p.buffer = b
+	return nil
+}
+
+func (s *session) connect(ctx context.Context, info domain.Info) error {
+	to := s.p.agent.cfg.Peer(s.order.Backup)
+	d := net.Dialer{Timeout: dialTimeout}
+	conn, err := d.DialContext(ctx, "tcp", to)
+	if err != nil {
+		return fmt.Errorf("backup %s: %w", s.order.Backup, err)
+	}
+	s.sender = wire.NewSender(conn)
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	err = s.sender.Hello(ctx, wire.Hello{
+		Domain: info.Name, UUID: info.UUID, Primary: s.order.Primary, Generation: s.order.Generation,
+		RaftIndex: s.p.agent.cluster.State().Index, DomainXML: info.XML,
+		QEMUVersion: info.QEMUVersion, MemoryBytes: info.MemoryBytes,
+	})
+	if err != nil {
+		s.sender.Close()
+		return fmt.Errorf("backup %s: %w", s.order.Backup, err)
+	}
+	return nil
+}
+
+// arm puts QEMU into COLO and sends all of its memory; the guest runs meanwhile.
+func (s *session) arm(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, precopyTimeout)
+	defer cancel()
+	client := qmp.New(qmp.NewPassthrough(s.p.agent.host.Command(s.order.Domain)))
+	sink := &precopySink{sender: s.sender, stats: s.p.stats}
+	cs, err := colo.Arm(ctx, client, colo.Options{CheckpointDelay: pollDelay}, sink)
+	if err != nil {
+		return fmt.Errorf("checkpoints of %s: %w", s.order.Domain, err)
+	}
+	s.colo = cs
+	if err = sink.finish(cs); err == nil {
+		err = cs.Ready()
+	}
+	if err != nil {
+		return s.disarm(err)
+	}
+	s.clock = time.Now()
+	return nil
+}
+
+// pollDelay is QEMU's own checkpoint timer; short, since the epoch clock is the agent's reply.
+const pollDelay = 2 * time.Millisecond
+
+// disarm takes QEMU out of COLO, whatever ended the session; the guest runs on.
+func (s *session) disarm(cause error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := s.colo.Disarm(ctx); err != nil {
+		s.p.log.Warn("QEMU did not leave its session", "err", err)
+	}
+	return cause
+}
+
+func (s *session) epochs(ctx context.Context) error {
+	for epoch := uint64(1); ; epoch++ {
+		if err := s.epoch(ctx, epoch); err != nil {
+			return err
+		}
+		select {
+		case err := <-s.synced:
+			if err != nil {
+				return err
+			}
+		default:
+		}
+	}
+}
+
+// epoch is one turn of the life of an epoch (ARCHITECTURE.md).
+func (s *session) epoch(ctx context.Context, n uint64) error {
+	if err := s.colo.WaitRequest(ctx); err != nil {
+		return err
+	}
+	if err := sleep(ctx, time.Until(s.clock.Add(s.order.Epoch))); err != nil {
+		return err
+	}
+	s.clock = time.Now()
+	ended, err := s.capture(ctx, n)
+	if err != nil {
+		return err
+	}
+	paused := time.Since(s.clock)
+	if err := s.ship(ctx, n); err != nil {
+		return err
+	}
+	s.p.stats.epoch(paused, time.Since(s.clock)-paused, s.ckpt)
+	if s.p.buffer != nil {
+		if err := s.p.buffer.Release(ended); err != nil {
+			return fmt.Errorf("output buffer: %w", err)
+		}
+	}
+	if n == 1 {
+		go s.reportSynced(ctx)
+	}
+	return nil
+}
+
+// capture stops the guest, takes the epoch's pages and device state into memory and
+// lets the guest run again.
+func (s *session) capture(ctx context.Context, n uint64) (ended bufferqdisc.Epoch, err error) {
+	ctx, cancel := context.WithTimeout(ctx, captureTimeout)
+	defer cancel()
+	s.ckpt.Reset(n)
+	state, err := s.colo.Capture(ctx, func() (err error) {
+		ended, err = s.endEpoch()
+		return err
+	}, checkpointSink{s.ckpt})
+	if err != nil {
+		return 0, err
+	}
+	s.ckpt.SetDeviceState(state)
+	return ended, s.colo.Resume()
+}
+
+// endEpoch runs while the guest is stopped: what it has sent belongs to this epoch.
+// The first checkpoint of a session also ends the time of open output.
+func (s *session) endEpoch() (bufferqdisc.Epoch, error) {
+	if s.p.buffer == nil {
+		return 0, nil
+	}
+	if !s.held {
+		if err := s.p.buffer.Hold(); err != nil {
+			return 0, err
+		}
+		s.held = true
+	}
+	return s.p.buffer.EndEpoch()
+}
+
+func (s *session) ship(ctx context.Context, n uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	if err := s.sender.Ship(ctx, s.ckpt); err != nil {
+		return fmt.Errorf("backup %s: %w", s.order.Backup, err)
+	}
+	got, err := s.sender.WaitCommit(ctx)
+	if err != nil {
+		return fmt.Errorf("backup %s did not commit epoch %d: %w", s.order.Backup, n, err)
+	}
+	if got != n {
+		return fmt.Errorf("backup %s committed epoch %d instead of %d", s.order.Backup, got, n)
+	}
+	return nil
+}
+
+func (s *session) reportSynced(ctx context.Context) {
+	s.synced <- s.p.agent.propose(ctx, core.Command{Kind: core.Synced, Domain: s.order.Domain, Generation: s.order.Generation})
+}
+
+// why prefers the reason a context was cancelled with to the error that followed from it.
+func why(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
