@@ -122,7 +122,7 @@ func (s *session) arm(ctx context.Context) error {
 		return fmt.Errorf("checkpoints of %s: %w", s.order.Domain, err)
 	}
 	s.colo = cs
-	if err = sink.finish(cs); err == nil {
+	if err = sink.finish(); err == nil {
 		err = cs.Ready()
 	}
 	if err != nil {

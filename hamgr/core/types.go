@@ -6,10 +6,13 @@ import "time"
 //
 //	         Assign               Synced
 //	solo ------------> syncing -----------> protected
-//	 ^  <------------/ Solo                 /     |
-//	 |  <------------------ Solo ----------/      | FailOver
+//	 ^  <------------/ GoSolo               /     |
+//	 |  <---------------- GoSolo ----------/      | FailOver
 //	 |              Restored                      v
-//	 +------------------------------------- recovering --> lost
+//	 +------------------------------------- recovering
+//
+// MarkLost leads from solo, syncing and recovering to lost; Restored leads from there
+// to solo again, should the guest turn out to have lived.
 type Phase string
 
 // The phases of a protection.
@@ -81,8 +84,8 @@ const (
 	Synced       Kind = "protected"     // syncing -> protected, same generation
 	GoSolo       Kind = "solo"          // syncing or protected -> solo, generation+1
 	FailOver     Kind = "failover"      // protected -> recovering, primary = backup, generation+1
-	Restored     Kind = "restored"      // recovering -> solo, same generation
-	MarkLost     Kind = "lost"          // -> lost, generation+1
+	Restored     Kind = "restored"      // recovering or lost -> solo, same generation
+	MarkLost     Kind = "lost"          // solo, syncing or recovering -> lost, generation+1
 )
 
 // Command is what goes through Raft.
@@ -90,8 +93,8 @@ type Command struct {
 	Kind       Kind        `json:"kind"`
 	Time       time.Time   `json:"time"` // proposer's clock; for people, never for decisions
 	Domain     string      `json:"domain,omitempty"`
-	Generation uint64      `json:"generation,omitempty"` // expected
-	Backup     string      `json:"backup,omitempty"`     // Assign; GoSolo: the backup that refused or failed
+	Generation uint64      `json:"generation,omitempty"` // expected; 0 with Unprotect: any
+	Backup     string      `json:"backup,omitempty"`     // Assign; GoSolo: set when the backup refused or failed
 	Cause      string      `json:"cause,omitempty"`
 	Node       *Node       `json:"node,omitempty"`
 	Protection *Protection `json:"protection,omitempty"` // Protect
@@ -103,6 +106,10 @@ type State struct {
 	Nodes       map[string]Node       `json:"nodes"`
 	Protections map[string]Protection `json:"protections"`
 	Events      []Event               `json:"events"` // the newest EventsKept
+
+	// Retired is the highest generation of any protection that has ended. A new one
+	// starts above it, so that a domain's numbers never go back, whatever its name.
+	Retired uint64 `json:"retired_generation,omitempty"`
 }
 
 // EventsKept bounds State.Events.

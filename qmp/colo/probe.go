@@ -111,6 +111,6 @@ func epochs(ctx context.Context, c *qmp.Client) error {
 // drain is a Sink that keeps nothing.
 type drain struct{}
 
-func (drain) Blocks([]Block) error            { return nil }
+func (drain) Layout([]byte, []Block) error   { return nil }
 func (drain) Page(int, uint64, []byte) error { return nil }
 func (drain) Fill(int, uint64, byte) error   { return nil }

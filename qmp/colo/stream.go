@@ -24,7 +24,9 @@ type Block struct {
 
 // Sink takes memory as it is read. data is valid during the call only.
 type Sink interface {
-	Blocks([]Block) error
+	// Layout comes once, before the first page: the stream's configuration section
+	// (needed to restore) and the RAM blocks.
+	Layout(configuration []byte, blocks []Block) error
 	Page(block int, offset uint64, data []byte) error
 	Fill(block int, offset uint64, value byte) error
 }
@@ -261,7 +263,7 @@ func (r *reader) blockList(total uint64) {
 		sum += b.Size
 	}
 	if r.err == nil {
-		r.failIf(r.sink.Blocks(r.blocks))
+		r.failIf(r.sink.Layout(r.config, r.blocks))
 	}
 }
 

@@ -1,0 +1,194 @@
+package detector
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// The defaults of Config.
+const (
+	DefaultInterval     = 20 * time.Millisecond
+	DefaultTimeout      = 250 * time.Millisecond
+	DefaultProcessGrace = 8 * time.Second
+)
+
+// Config is how one node listens and to whom it speaks.
+type Config struct {
+	Self    string            // this node's name
+	Listen  string            // host:port for the heartbeats of others; UDP
+	Peers   map[string]string // name to host:port of every other node
+	Cluster string            // heartbeats of a cluster of another name are ignored
+
+	Interval     time.Duration // between two heartbeats; DefaultInterval if 0
+	Timeout      time.Duration // of silence until a peer is suspected; DefaultTimeout if 0
+	ProcessGrace time.Duration // for a peer's hamgr to come back on a living host; DefaultProcessGrace if 0
+
+	Now func() time.Time // time.Now if nil
+}
+
+// Detector watches the peers of one node. Its methods may be called by any goroutine.
+type Detector struct {
+	cfg         Config
+	cluster     uint64
+	incarnation uint64
+	listen      *net.UDPConn
+
+	mu       sync.Mutex // guards what follows
+	table    *table
+	links    map[string]*link
+	sequence uint64
+	changed  chan struct{} // closed at the next change, then replaced
+}
+
+// New opens the listening socket; heartbeats flow once Run is called. Run closes it.
+func New(cfg Config) (*Detector, error) {
+	if cfg.Interval == 0 {
+		cfg.Interval = DefaultInterval
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.ProcessGrace == 0 {
+		cfg.ProcessGrace = DefaultProcessGrace
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Self == "" || len(cfg.Self) > MaxName {
+		return nil, fmt.Errorf("detector: node name %q: 1 to %d octets, please", cfg.Self, MaxName)
+	}
+	if cfg.Timeout < 2*cfg.Interval {
+		return nil, fmt.Errorf("detector: a timeout of %v leaves no room for one lost heartbeat at an interval of %v; make it at least twice that", cfg.Timeout, cfg.Interval)
+	}
+	addr, err := net.ResolveUDPAddr("udp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("detector: listen address %q: %w", cfg.Listen, err)
+	}
+	conn, err := net.ListenUDP("udp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("detector: listen for heartbeats on %s: %w", cfg.Listen, err)
+	}
+	now := cfg.Now()
+	d := &Detector{
+		cfg: cfg, cluster: clusterHash(cfg.Cluster), incarnation: uint64(now.UnixNano()), listen: conn,
+		table: newTable(cfg.Self, cfg.Timeout, cfg.ProcessGrace), links: map[string]*link{}, changed: make(chan struct{}),
+	}
+	d.SetPeers(cfg.Peers)
+	return d, nil
+}
+
+// SetPeers replaces the peers; what is known of those who stay is kept. This node's own
+// name in it is passed over.
+func (d *Detector) SetPeers(peers map[string]string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	peers = maps.Clone(peers)
+	delete(peers, d.cfg.Self)
+	for name, l := range d.links {
+		if peers[name] != l.addr {
+			l.close()
+			delete(d.links, name)
+		}
+	}
+	for name, addr := range peers {
+		if d.links[name] == nil {
+			d.links[name] = &link{addr: addr}
+		}
+	}
+	d.table.setPeers(slices.Collect(maps.Keys(peers)), d.cfg.Now())
+	d.pulseLocked()
+}
+
+// Run sends, listens and judges until ctx ends, which is no error. A Detector runs once.
+func (d *Detector) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { d.listen.Close() })
+	defer stop()
+	defer d.closeAll()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	beating, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wg.Go(func() { d.beat(beating) })
+	if err := d.receive(); ctx.Err() == nil {
+		return fmt.Errorf("detector: read heartbeats on %s: %w", d.cfg.Listen, err)
+	}
+	return nil
+}
+
+func (d *Detector) closeAll() {
+	d.listen.Close()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, l := range d.links {
+		l.close()
+	}
+}
+
+// receive ends when the socket is closed.
+func (d *Detector) receive() error {
+	buf := make([]byte, maxPacket)
+	for {
+		n, _, err := d.listen.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return err
+		}
+		if p, err := unmarshal(buf[:n], d.cluster); err == nil {
+			d.mu.Lock()
+			if d.table.heard(p, d.cfg.Now()) {
+				d.pulseLocked()
+			}
+			d.mu.Unlock()
+		}
+	}
+}
+
+func (d *Detector) beat(ctx context.Context) {
+	tick := time.NewTicker(d.cfg.Interval)
+	defer tick.Stop()
+	for {
+		d.once()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// once judges, then tells everybody. Sending a datagram does not block for longer than
+// the kernel needs to queue it.
+func (d *Detector) once() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.cfg.Now()
+	if d.table.tick(now) {
+		d.pulseLocked()
+	}
+	d.sequence++
+	p := packet{sender: d.cfg.Self, incarnation: d.incarnation, sequence: d.sequence, suspects: d.table.gossip()}
+	b := p.marshal(d.cluster)
+	for name, l := range d.links {
+		if l.send(b, d.localIP()) {
+			d.table.refused(name, now)
+		}
+	}
+}
+
+// localIP is the address that heartbeats leave from: the one that we listen on.
+func (d *Detector) localIP() net.IP {
+	ip := d.listen.LocalAddr().(*net.UDPAddr).IP
+	if ip.IsUnspecified() {
+		return nil
+	}
+	return ip
+}
+
+func (d *Detector) pulseLocked() {
+	close(d.changed)
+	d.changed = make(chan struct{})
+}

@@ -1,0 +1,89 @@
+package detector
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+)
+
+// A heartbeat is one UDP datagram, numbers big-endian:
+//
+//	octets  meaning
+//	0-3     magic "hHB1"; another layout takes another magic
+//	4-11    cluster: FNV-1a (64 bits) of Config.Cluster
+//	12-19   incarnation: when the sender started, in ns since 1970
+//	20-27   sequence: grows by one with each heartbeat of an incarnation
+//	28      number of names that follow, 1 to 255
+//	29-     names, each a length octet (1 to 63) and as many octets: first the
+//	        sender's, then those it suspects; its own again if it suspects itself
+//
+// More octets after the names are ignored: that is where a later version may add.
+const (
+	magic      = "hHB1"
+	headLength = 29
+	// MaxName is the longest node name that fits a heartbeat, in octets.
+	MaxName = 63
+	// maxPacket keeps a heartbeat in one frame of any path that carries IPv6 (RFC 8200, section 5).
+	maxPacket = 1232
+)
+
+// errForeign marks a packet that is not a heartbeat of this cluster; it is ignored.
+var errForeign = errors.New("not a heartbeat of this cluster")
+
+type packet struct {
+	sender      string
+	incarnation uint64
+	sequence    uint64
+	suspects    []string
+}
+
+func clusterHash(name string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	return h.Sum64()
+}
+
+// marshal drops the suspects that do not fit: a node that suspects so many is more
+// likely the one cut off.
+func (p packet) marshal(cluster uint64) []byte {
+	b := append(make([]byte, 0, 128), magic...)
+	b = binary.BigEndian.AppendUint64(b, cluster)
+	b = binary.BigEndian.AppendUint64(b, p.incarnation)
+	b = binary.BigEndian.AppendUint64(b, p.sequence)
+	b = append(b, 0)
+	for _, n := range append([]string{p.sender}, p.suspects...) {
+		if len(n) > MaxName || len(b)+1+len(n) > maxPacket || b[headLength-1] == 255 {
+			break
+		}
+		b = append(append(b, byte(len(n))), n...)
+		b[headLength-1]++
+	}
+	return b
+}
+
+func unmarshal(b []byte, cluster uint64) (packet, error) {
+	var p packet
+	if len(b) < headLength || string(b[:4]) != magic || binary.BigEndian.Uint64(b[4:]) != cluster {
+		return p, errForeign
+	}
+	p.incarnation = binary.BigEndian.Uint64(b[12:])
+	p.sequence = binary.BigEndian.Uint64(b[20:])
+	rest := b[headLength:]
+	for i := range int(b[headLength-1]) {
+		if len(rest) == 0 || rest[0] == 0 || rest[0] > MaxName || len(rest) < 1+int(rest[0]) {
+			return p, fmt.Errorf("%w: name %d is cut short or empty", errForeign, i)
+		}
+		name := string(rest[1 : 1+rest[0]])
+		rest = rest[1+len(name):]
+		if i == 0 {
+			p.sender = name
+		} else {
+			p.suspects = append(p.suspects, name)
+		}
+	}
+	if p.sender == "" {
+		return p, fmt.Errorf("%w: no sender", errForeign)
+	}
+	return p, nil
+}

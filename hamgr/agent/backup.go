@@ -1,0 +1,293 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/core"
+	"github.com/hamgr/hamgr/hamgr/domain"
+	"github.com/hamgr/hamgr/qmp/colo"
+	"github.com/hamgr/hamgr/storage"
+	"github.com/hamgr/hamgr/storage/wire"
+)
+
+// backup is the waiting side of one protection: a replica and the standby that has it
+// mapped. receive's goroutine owns the replica until takeOver or discard.
+type backup struct {
+	agent *Agent
+	hello wire.Hello
+	log   *slog.Logger
+	conn  net.Conn
+
+	replica *storage.Replica
+	standby *domain.Standby
+
+	once sync.Once     // of takeOver and discard: only the first counts
+	done chan struct{} // receive has ended
+}
+
+const (
+	standbyTimeout = 20 * time.Second
+	catchUpTimeout = 3 * time.Second
+	restoreTimeout = 10 * time.Second
+)
+
+// accept takes checkpoint connections until the listener closes.
+func (a *Agent) accept(ctx context.Context, ln net.Listener) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		wg.Go(func() {
+			defer conn.Close()
+			defer context.AfterFunc(ctx, func() { conn.Close() })()
+			a.serveBackup(ctx, conn)
+		})
+	}
+}
+
+// serveBackup is one connection from a primary, from its HELLO to its end.
+func (a *Agent) serveBackup(ctx context.Context, conn net.Conn) {
+	r := wire.NewReceiver(conn)
+	conn.SetReadDeadline(time.Now().Add(helloTimeout))
+	h, err := r.Hello()
+	if err != nil {
+		a.log.Warn("not a primary", "from", conn.RemoteAddr(), "err", err)
+		return
+	}
+	conn.SetReadDeadline(time.Time{})
+	b := &backup{agent: a, hello: h, conn: conn, done: make(chan struct{}), log: a.log.With("domain", h.Domain, "side", "backup")}
+	if err := b.prepare(ctx); err != nil {
+		b.log.Warn("refused", "primary", h.Primary, "generation", h.Generation, "err", err)
+		refusal := &wire.RefusedError{Code: wire.CodeStandby, Text: err.Error()}
+		errors.As(err, &refusal)
+		r.Refuse(refusal)
+		return
+	}
+	if !a.enlist(b) {
+		b.discard()
+		return
+	}
+	defer close(b.done)
+	err = b.receive(r)
+	b.log.Info("checkpoints stopped", "generation", h.Generation, "cause", err)
+}
+
+// prepare checks that the cluster wants this, and readies the standby.
+func (b *backup) prepare(ctx context.Context) error {
+	if err := b.agent.mayBackUp(ctx, b.hello); err != nil {
+		return err
+	}
+	b.agent.dropOlder(b.hello)
+	ctx, cancel := context.WithTimeout(ctx, standbyTimeout)
+	defer cancel()
+	s, err := b.agent.host.PrepareStandby(ctx, domain.StandbySpec{XML: b.hello.DomainXML, MemoryDir: b.agent.cfg.MemoryDir, RunDir: b.agent.cfg.RunDir})
+	b.standby = s
+	return err
+}
+
+// mayBackUp waits until this node's state is as new as the primary's and compares.
+func (a *Agent) mayBackUp(ctx context.Context, h wire.Hello) error {
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
+	changed, stop := a.cluster.Watch()
+	defer stop()
+	for a.cluster.State().Index < h.RaftIndex {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return &wire.RefusedError{Code: wire.CodeNotMine, Text: a.cfg.Node + " has lost touch with the managers"}
+		}
+	}
+	p, ok := a.cluster.State().Protections[h.Domain]
+	switch {
+	case !ok || p.Backup != a.cfg.Node || p.UUID != h.UUID:
+		return &wire.RefusedError{Code: wire.CodeNotMine, Text: fmt.Sprintf("%s is not the backup of %s", a.cfg.Node, h.Domain)}
+	case p.Generation != h.Generation:
+		return &wire.RefusedError{Code: wire.CodeStale, Text: fmt.Sprintf("generation %d of %s, now %d", h.Generation, h.Domain, p.Generation)}
+	}
+	return checkMemory(a.cfg.MemoryDir, h.MemoryBytes)
+}
+
+// dropOlder ends the replica of an earlier generation.
+func (a *Agent) dropOlder(h wire.Hello) {
+	a.mu.Lock()
+	old := a.backups[h.Domain]
+	if old != nil && old.hello.Generation < h.Generation {
+		delete(a.backups, h.Domain)
+	} else {
+		old = nil
+	}
+	a.mu.Unlock()
+	if old != nil {
+		old.discard()
+	}
+}
+
+// enlist puts b into the table, unless one of the same generation is there.
+func (a *Agent) enlist(b *backup) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.backups[b.hello.Domain] != nil {
+		return false
+	}
+	a.backups[b.hello.Domain] = b
+	return true
+}
+
+// receive fills the replica until the connection ends.
+func (b *backup) receive(r *wire.Receiver) error {
+	if err := r.Accept(); err != nil {
+		return err
+	}
+	layout, err := r.Layout()
+	if err != nil {
+		return err
+	}
+	id := storage.Identity{Domain: b.hello.Domain, Generation: b.hello.Generation}
+	dir := filepath.Join(b.agent.cfg.MemoryDir, "replicas", b.hello.Domain)
+	rep, err := storage.Create(dir, id, layout, b.standby.RAMPath, domain.MainRAM)
+	if err != nil {
+		r.Refuse(&wire.RefusedError{Code: wire.CodeNoMemory, Text: err.Error()})
+		return err
+	}
+	b.agent.mu.Lock()
+	b.replica = rep
+	b.agent.mu.Unlock()
+	for {
+		f, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return errors.New("the primary hung up")
+		}
+		if err == nil {
+			err = b.take(rep, r, f)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (b *backup) take(rep *storage.Replica, r *wire.Receiver, f wire.Frame) error {
+	g := b.hello.Generation
+	switch f.Type {
+	case wire.TypeBegin:
+		return rep.Begin(g, f.Epoch)
+	case wire.TypePages:
+		return rep.AddPages(f.Payload)
+	case wire.TypeDeviceState:
+		rep.SetDeviceState(f.Payload)
+	case wire.TypeEnd:
+		if err := rep.Commit(g, f.Epoch, f.Count); err != nil {
+			return err
+		}
+		return r.Commit(f.Epoch)
+	}
+	return nil
+}
+
+// obsolete says that the cluster no longer wants this replica.
+func (b *backup) obsolete(node string, p core.Protection, protected bool) bool {
+	if !protected || p.UUID != b.hello.UUID {
+		return true
+	}
+	if p.Primary == node && p.Generation == b.hello.Generation+1 {
+		return false // being taken over
+	}
+	return p.Generation > b.hello.Generation && !(p.Backup == node && p.Generation == b.hello.Generation)
+}
+
+// discard ends the standby and frees the replica.
+func (b *backup) discard() {
+	b.once.Do(func() {
+		b.conn.Close()
+		if err := b.standby.Discard(); err != nil {
+			b.log.Warn("the standby was not ended cleanly", "err", err)
+		}
+		if b.replica != nil {
+			b.replica.Discard()
+		}
+	})
+}
+
+// takeOver restores the guest here: the cluster has made this node its primary.
+// Called with the agent's lock held; the work goes on in a goroutine of its own.
+func (b *backup) takeOver(ctx context.Context, p core.Protection) {
+	b.once.Do(func() { go b.restore(ctx, p, b.replica) })
+}
+
+func (b *backup) restore(ctx context.Context, p core.Protection, rep *storage.Replica) {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
+	defer cancel()
+	c := core.Command{Kind: core.Restored, Domain: p.Domain, Generation: p.Generation}
+	epoch, err := b.activate(ctx, rep, p.Generation)
+	c.Cause = fmt.Sprintf("restored epoch %d in %d ms", epoch, time.Since(start).Milliseconds())
+	if err != nil {
+		b.log.Error("the guest could not be restored", "err", err)
+		b.standby.Discard()
+		c.Kind, c.Cause = core.MarkLost, err.Error()
+	}
+	c.Time = time.Now()
+	b.conn.Close()
+	b.log.Info("restored", "epoch", epoch, "generation", p.Generation, "took", time.Since(start))
+	b.finish(ctx, c, rep)
+}
+
+// finish makes the restored guest an ordinary domain and tells the cluster.
+func (b *backup) finish(ctx context.Context, c core.Command, rep *storage.Replica) {
+	if c.Kind == core.Restored {
+		for _, n := range b.standby.NICs {
+			go announce(n.Tap, n.MAC)
+		}
+		if info, err := b.agent.host.Lookup(ctx, b.hello.Domain); err != nil {
+			b.log.Warn("the restored guest cannot be looked up", "err", err)
+		} else if err := b.agent.host.Define(ctx, info.XML); err != nil {
+			b.log.Warn("the restored guest could not be made persistent", "err", err)
+		}
+	}
+	if rep != nil {
+		rep.Discard()
+	}
+	a := b.agent
+	a.mu.Lock()
+	if a.backups[b.hello.Domain] == b {
+		delete(a.backups, b.hello.Domain)
+	}
+	a.mu.Unlock()
+	if err := a.propose(context.WithoutCancel(ctx), c); err != nil {
+		b.log.Error("the cluster could not be told", "command", c.Kind, "err", err)
+	}
+}
+
+func (b *backup) activate(ctx context.Context, rep *storage.Replica, generation uint64) (uint64, error) {
+	if rep == nil {
+		return 0, storage.ErrEmpty
+	}
+	if err := rep.Freeze(generation); err != nil {
+		return 0, err
+	}
+	epoch, _ := rep.Committed()
+	image := colo.RestoreImage{
+		Configuration: rep.Layout().Configuration, Blocks: coloBlocks(rep.Layout()),
+		Pages: rep.OtherPages, DeviceState: rep.DeviceState(),
+	}
+	return epoch, b.standby.Activate(ctx, func(w io.Writer) error { return colo.WriteRestore(w, image) })
+}
+
+func coloBlocks(l wire.Layout) (out []colo.Block) {
+	for _, b := range l.Blocks {
+		out = append(out, colo.Block{Name: b.Name, Size: b.Size})
+	}
+	return out
+}

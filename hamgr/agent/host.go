@@ -1,0 +1,164 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/core"
+	"github.com/hamgr/hamgr/hamgr/domain"
+	"github.com/hamgr/hamgr/qmp"
+	"github.com/hamgr/hamgr/qmp/colo"
+	"github.com/hamgr/hamgr/storage/wire"
+	"github.com/mdlayher/packet"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// recoverDomain takes a domain's QEMU out of a session whose agent is gone.
+func (a *Agent) recoverDomain(ctx context.Context, name string) error {
+	info, err := a.host.Lookup(ctx, name)
+	if err != nil || !info.Running() {
+		return err
+	}
+	return colo.Recover(ctx, qmp.New(qmp.NewPassthrough(a.host.Command(name))))
+}
+
+// howItEnded asks libvirt whether the guest still runs. A QEMU that has just died may
+// still count as running there for a moment.
+func (a *Agent) howItEnded(ctx context.Context, o core.Protection) domain.End {
+	for range 20 {
+		info, err := a.host.Lookup(ctx, o.Domain)
+		if errors.Is(err, domain.ErrNoDomain) {
+			return domain.EndCrash
+		}
+		if err == nil && info.State != "shutting down" {
+			return info.End
+		}
+		if sleep(ctx, 10*time.Millisecond) != nil {
+			break
+		}
+	}
+	return domain.EndNone
+}
+
+// watchDomains tells the cluster of guests that end while no session watches them.
+func (a *Agent) watchDomains(ctx context.Context) {
+	events := a.host.Events(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-events:
+			a.domainEnded(ctx, e)
+		}
+	}
+}
+
+func (a *Agent) domainEnded(ctx context.Context, e domain.Event) {
+	a.mu.Lock()
+	job := a.primaries[e.Domain]
+	a.mu.Unlock()
+	if job == nil {
+		return
+	}
+	o, _ := job.current()
+	if o == nil || o.Primary != a.cfg.Node || o.Phase != core.Solo {
+		return // a session notices by itself
+	}
+	if e.End == domain.EndByRequest {
+		job.tell(ctx, core.Command{Kind: core.Unprotect, Domain: o.Domain, Generation: o.Generation, Cause: "the guest was shut down"})
+	} else {
+		job.guestDied(ctx, *o)
+	}
+}
+
+// checkMemory refuses a replica that would not fit into the memory of this host.
+func checkMemory(dir string, need uint64) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	var si unix.Sysinfo_t
+	if err := unix.Sysinfo(&si); err != nil {
+		return err
+	}
+	free := min(fs.Bavail*uint64(fs.Bsize), (si.Freeram+si.Bufferram)*uint64(si.Unit))
+	if need+need/8 > free {
+		return &wire.RefusedError{Code: wire.CodeNoMemory, Text: fmt.Sprintf("the replica needs %d MiB, %s has %d MiB free; free memory or enlarge the tmpfs", (need+need/8)>>20, dir, free>>20)}
+	}
+	return nil
+}
+
+// announce sends RARP requests from the guest's address (as QEMU does after a
+// migration, net/announce.c), so that switches learn where it is now.
+func announce(tap, mac string) {
+	hw, err := net.ParseMAC(mac)
+	if err != nil {
+		return
+	}
+	link, err := netlink.LinkByName(tap)
+	if err != nil {
+		return
+	}
+	out := link
+	if i := link.Attrs().MasterIndex; i != 0 {
+		if out, err = netlink.LinkByIndex(i); err != nil {
+			return
+		}
+	}
+	c, err := packet.Listen(&net.Interface{Index: out.Attrs().Index, Name: out.Attrs().Name}, packet.Raw, unix.ETH_P_RARP, nil)
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	for _, wait := range []time.Duration{0, 50, 150, 250} {
+		time.Sleep(wait * time.Millisecond)
+		c.WriteTo(rarp(hw), &packet.Addr{HardwareAddr: net.HardwareAddr{255, 255, 255, 255, 255, 255}})
+	}
+}
+
+// rarp is a reverse-ARP request (RFC 903) in an Ethernet frame of 60 octets.
+func rarp(hw net.HardwareAddr) []byte {
+	b := []byte{255, 255, 255, 255, 255, 255}
+	b = append(b, hw...)
+	b = append(b, 0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3)
+	b = append(b, hw...)
+	b = append(b, 0, 0, 0, 0)
+	b = append(b, hw...)
+	return append(b, make([]byte, 60-len(b))...)
+}
+
+// probeCache remembers what a QEMU binary could do, until the binary changes.
+type probeCache struct {
+	mu   sync.Mutex // one probe at a time
+	seen map[string]colo.Report
+}
+
+func (c *probeCache) probe(ctx context.Context, emulator string, kvm bool) (colo.Report, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st, err := os.Stat(emulator)
+	if err != nil {
+		return colo.Report{Missing: err.Error(), Advice: "install QEMU"}, nil
+	}
+	key := fmt.Sprint(emulator, kvm, st.ModTime(), st.Size())
+	if r, ok := c.seen[key]; ok {
+		return r, nil
+	}
+	r, err := colo.Probe(ctx, emulator, kvm)
+	if err == nil && r.OK {
+		if c.seen == nil {
+			c.seen = map[string]colo.Report{}
+		}
+		c.seen[key] = r
+	}
+	return r, err
+}

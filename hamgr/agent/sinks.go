@@ -1,0 +1,67 @@
+package agent
+
+import (
+	"github.com/hamgr/hamgr/qmp/colo"
+	"github.com/hamgr/hamgr/storage/wire"
+)
+
+// checkpointSink collects an epoch's pages in memory while the guest stands still.
+type checkpointSink struct{ c *wire.Checkpoint }
+
+func (s checkpointSink) Layout([]byte, []colo.Block) error { return nil }
+
+func (s checkpointSink) Page(block int, offset uint64, data []byte) error {
+	s.c.Add(block, offset, data)
+	return nil
+}
+
+func (s checkpointSink) Fill(block int, offset uint64, value byte) error {
+	s.c.AddFill(block, offset, value)
+	return nil
+}
+
+// flushAt bounds what the first copy keeps in memory before it is sent: 1 MiB.
+const flushAt = 256
+
+// precopySink sends the first copy while it is read.
+type precopySink struct {
+	sender *wire.Sender
+	pages  wire.Pages
+	stats  *stats
+	total  uint64
+	done   uint64
+}
+
+// Layout announces the memory before its first page.
+func (s *precopySink) Layout(configuration []byte, blocks []colo.Block) error {
+	l := wire.Layout{Configuration: configuration}
+	for _, b := range blocks {
+		l.Blocks = append(l.Blocks, wire.Block{Name: b.Name, Size: b.Size})
+		s.total += b.Size
+	}
+	return s.sender.Layout(l)
+}
+
+func (s *precopySink) Page(block int, offset uint64, data []byte) error {
+	s.pages.Add(block, offset, data)
+	return s.progress()
+}
+
+func (s *precopySink) Fill(block int, offset uint64, value byte) error {
+	s.pages.AddFill(block, offset, value)
+	return s.progress()
+}
+
+func (s *precopySink) progress() error {
+	s.done += colo.PageSize
+	if s.pages.Count() < flushAt {
+		return nil
+	}
+	s.stats.sync(s.done, s.total)
+	return s.sender.Flush(&s.pages)
+}
+
+func (s *precopySink) finish() error {
+	s.stats.sync(s.total, s.total)
+	return s.sender.Flush(&s.pages)
+}

@@ -1,0 +1,70 @@
+package agent
+
+import (
+	"sync"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/hamgr/hamgr/storage/wire"
+)
+
+// Stats is what a primary has measured since its job began. Times in milliseconds.
+type Stats struct {
+	Epochs      uint64  `json:"epochs"`
+	PauseP50    float64 `json:"pause_ms_p50"`
+	PauseP99    float64 `json:"pause_ms_p99"`
+	CommitP50   float64 `json:"commit_ms_p50"`
+	CommitP99   float64 `json:"commit_ms_p99"`
+	DirtyP50    int64   `json:"dirty_pages_p50"`
+	Pages       uint64  `json:"pages"`
+	ZeroPages   uint64  `json:"zero_pages"`
+	BytesSent   uint64  `json:"bytes_sent"`
+	SyncPercent int     `json:"sync_percent"`
+	Backend     string  `json:"buffer_backend,omitempty"`
+	Held        uint64  `json:"held_packets"`
+	Released    uint64  `json:"released_packets"`
+	Dropped     uint64  `json:"dropped_packets"`
+}
+
+// stats collects Stats; the session writes, the API reads.
+type stats struct {
+	mu     sync.Mutex // guards all
+	now    Stats
+	pause  *hdrhistogram.Histogram // microseconds
+	commit *hdrhistogram.Histogram // microseconds
+	dirty  *hdrhistogram.Histogram // pages
+}
+
+func newStats() *stats {
+	h := func() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60_000_000, 2) }
+	return &stats{pause: h(), commit: h(), dirty: h()}
+}
+
+func (s *stats) epoch(pause, commit time.Duration, c *wire.Checkpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now.Epochs++
+	s.now.Pages += uint64(c.Count())
+	s.now.ZeroPages += uint64(c.Zero())
+	s.now.BytesSent += uint64(c.Bytes())
+	s.pause.RecordValue(max(1, pause.Microseconds()))
+	s.commit.RecordValue(max(1, commit.Microseconds()))
+	s.dirty.RecordValue(int64(max(1, c.Count())))
+}
+
+func (s *stats) sync(done, total uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now.SyncPercent = int(min(done, total) * 100 / max(total, 1))
+}
+
+func (s *stats) snapshot() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.now
+	ms := func(h *hdrhistogram.Histogram, q float64) float64 { return float64(h.ValueAtQuantile(q)) / 1000 }
+	out.PauseP50, out.PauseP99 = ms(s.pause, 50), ms(s.pause, 99)
+	out.CommitP50, out.CommitP99 = ms(s.commit, 50), ms(s.commit, 99)
+	out.DirtyP50 = s.dirty.ValueAtQuantile(50)
+	return out
+}

@@ -1,0 +1,100 @@
+package core
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// step is one edge of the drawing above Phase.
+type step struct {
+	from   []Phase
+	to     Phase
+	raises bool // the generation: who may run or emit changes
+	// change does what is particular to the edge; p is a copy, with phase and
+	// generation already new.
+	change func(s State, p *Protection, c Command) (Event, error)
+}
+
+var steps = map[Kind]step{
+	Assign:   {from: []Phase{Solo}, to: Syncing, raises: true, change: assign},
+	Synced:   {from: []Phase{Syncing}, to: Protected, change: synced},
+	GoSolo:   {from: []Phase{Syncing, Protected}, to: Solo, raises: true, change: goSolo},
+	FailOver: {from: []Phase{Protected}, to: Recovering, raises: true, change: failOver},
+	Restored: {from: []Phase{Recovering, Lost}, to: Solo, change: aboutPrimary},
+	MarkLost: {from: []Phase{Solo, Syncing, Recovering}, to: Lost, raises: true, change: markLost},
+}
+
+// advance is the set of compare-and-set: it moves one protection along one edge.
+func advance(s *State, c Command) (Event, error) {
+	step, ok := steps[c.Kind]
+	if !ok {
+		return Event{}, fmt.Errorf("%w: no kind %q; is every node on the same version of hamgr?", ErrBadCommand, c.Kind)
+	}
+	p, err := current(*s, c)
+	if err != nil {
+		return Event{}, err
+	}
+	if !slices.Contains(step.from, p.Phase) {
+		return Event{}, fmt.Errorf("%w: %s of %q is for the phases %v, it is %s", ErrWrongPhase, c.Kind, c.Domain, step.from, p.Phase)
+	}
+	if step.raises {
+		p.Generation++
+	}
+	p.Phase, p.Since, p.Reason = step.to, c.Time, c.Cause
+	event, err := step.change(*s, &p, c)
+	if err != nil {
+		return Event{}, err
+	}
+	s.Protections = with(s.Protections, p.Domain, p)
+	event.Domain, event.Generation = p.Domain, p.Generation
+	return event, nil
+}
+
+func assign(s State, p *Protection, c Command) (Event, error) {
+	if err := checkBackup(s, *p, c.Backup); err != nil {
+		return Event{}, err
+	}
+	p.Backup = c.Backup
+	return Event{Node: p.Primary, Target: p.Backup}, nil
+}
+
+func synced(_ State, p *Protection, _ Command) (Event, error) {
+	p.Refused, p.RefusedAt = nil, time.Time{}
+	return Event{Node: p.Primary, Target: p.Backup}, nil
+}
+
+// goSolo names the lost backup in the event. When the command blames it, the refusal is
+// kept, together with those of the same spell: that is what the operator wants to read.
+func goSolo(_ State, p *Protection, c Command) (Event, error) {
+	gone := p.Backup
+	p.Backup = ""
+	if c.Backup != "" {
+		if !recent(p.RefusedAt, c.Time) {
+			p.Refused = nil
+		}
+		p.Refused = with(p.Refused, gone, c.Cause)
+		p.RefusedAt = c.Time
+	}
+	return Event{Node: gone, Target: p.Primary}, nil
+}
+
+// failOver turns a pinned pair round: the node that failed is the one to come back to.
+func failOver(_ State, p *Protection, _ Command) (Event, error) {
+	failed := p.Primary
+	p.Primary, p.Backup = p.Backup, ""
+	if p.Pinned == p.Primary {
+		p.Pinned = failed
+	}
+	p.Refused, p.RefusedAt = nil, time.Time{}
+	return Event{Node: failed, Target: p.Primary}, nil
+}
+
+func aboutPrimary(_ State, p *Protection, _ Command) (Event, error) {
+	return Event{Node: p.Primary}, nil
+}
+
+func markLost(s State, p *Protection, c Command) (Event, error) {
+	p.Backup = ""
+	return aboutPrimary(s, p, c)
+}

@@ -1,0 +1,183 @@
+package core
+
+import (
+	"fmt"
+	"maps"
+	"time"
+)
+
+// DefaultEpoch is the epoch interval of a protection that asks for none.
+const DefaultEpoch = 25 * time.Millisecond
+
+// Apply makes one committed command part of the state and appends its event. index is
+// the command's place in the log. A refused command leaves the state as it was but for
+// State.Index, and the error says why (see the sentinels).
+//
+// Apply replaces maps and slices and never writes into them: a plain copy of the State
+// taken before remains a valid snapshot, without a lock, for as long as anyone reads it.
+func Apply(s *State, index uint64, c Command) error {
+	next := *s
+	s.Index, next.Index = index, index
+	event, changed, err := apply(&next, c)
+	if err != nil {
+		return err
+	}
+	if changed {
+		event.Index, event.Time, event.Kind, event.Cause = index, c.Time, c.Kind, c.Cause
+		next.Events = appended(s.Events, event)
+	}
+	*s = next
+	return nil
+}
+
+func apply(s *State, c Command) (event Event, changed bool, err error) {
+	switch c.Kind {
+	case RegisterNode:
+		return register(s, c)
+	case Protect:
+		event, err = protect(s, c)
+	case Unprotect:
+		event, err = unprotect(s, c)
+	default:
+		event, err = advance(s, c)
+	}
+	return event, err == nil, err
+}
+
+// register takes a node in, or notes its new address. The same registration again, as
+// every restart sends it, is not an event.
+func register(s *State, c Command) (Event, bool, error) {
+	if c.Node == nil || c.Node.Name == "" || c.Node.ID == "" || c.Node.Addr == "" {
+		return Event{}, false, fmt.Errorf("%w: %s needs a node with name, id and address", ErrBadCommand, c.Kind)
+	}
+	n := *c.Node
+	old, known := s.Nodes[n.Name]
+	if known && old.ID != n.ID && old.Addr != n.Addr {
+		return Event{}, false, fmt.Errorf("%w: %q is the host at %s; give the host at %s another name",
+			ErrNodeNameTaken, n.Name, old.Addr, n.Addr)
+	}
+	if known && old == n {
+		return Event{}, false, nil
+	}
+	s.Nodes = with(s.Nodes, n.Name, n)
+	return Event{Node: n.Name}, true, nil
+}
+
+func protect(s *State, c Command) (Event, error) {
+	if c.Protection == nil {
+		return Event{}, fmt.Errorf("%w: %s of %q says nothing about how", ErrBadCommand, c.Kind, c.Domain)
+	}
+	p := *c.Protection
+	if err := checkNew(*s, p); err != nil {
+		return Event{}, err
+	}
+	p.Generation = s.Retired + 1
+	p.Phase, p.Since, p.Reason = Syncing, c.Time, c.Cause
+	if p.Backup == "" {
+		p.Phase = Solo // Decide finds it one
+	}
+	if p.Mode == "" {
+		p.Mode = Buffer
+	}
+	if p.Epoch == 0 {
+		p.Epoch = DefaultEpoch
+	}
+	p.Refused, p.RefusedAt = nil, time.Time{}
+	s.Protections = with(s.Protections, p.Domain, p)
+	return Event{Domain: p.Domain, Node: p.Primary, Target: p.Backup, Generation: p.Generation}, nil
+}
+
+func checkNew(s State, p Protection) error {
+	if p.Domain == "" || p.UUID == "" || p.Primary == "" {
+		return fmt.Errorf("%w: a protection needs a domain, its UUID and a primary (got %q, %q, %q)",
+			ErrBadCommand, p.Domain, p.UUID, p.Primary)
+	}
+	if p.Mode != "" && p.Mode != Buffer && p.Mode != Checkpoint {
+		return fmt.Errorf("%w: no mode %q; there are %q and %q", ErrBadCommand, p.Mode, Buffer, Checkpoint)
+	}
+	if p.Epoch < 0 {
+		return fmt.Errorf("%w: an epoch of %v for %q", ErrBadCommand, p.Epoch, p.Domain)
+	}
+	for _, other := range s.Protections {
+		if other.Domain == p.Domain || other.UUID == p.UUID {
+			return fmt.Errorf("%w: %q (UUID %s) has its primary on %s; unprotect it first",
+				ErrAlreadyProtected, other.Domain, other.UUID, other.Primary)
+		}
+	}
+	if _, ok := s.Nodes[p.Primary]; !ok {
+		return unknownNode(p.Primary)
+	}
+	if p.Pinned != "" {
+		if err := checkBackup(s, p, p.Pinned); err != nil {
+			return err
+		}
+	}
+	if p.Backup == "" {
+		return nil
+	}
+	return checkBackup(s, p, p.Backup)
+}
+
+// checkBackup says why node cannot hold the replica of p, as far as the state knows.
+func checkBackup(s State, p Protection, node string) error {
+	if _, ok := s.Nodes[node]; !ok {
+		return unknownNode(node)
+	}
+	if node == p.Primary {
+		return fmt.Errorf("%w: %s runs %q, its backup must be another node", ErrBadCommand, node, p.Domain)
+	}
+	if p.Pinned != "" && p.Pinned != node {
+		return fmt.Errorf("%w: %q may have its backup on %s only, not on %s", ErrBadCommand, p.Domain, p.Pinned, node)
+	}
+	return nil
+}
+
+func unknownNode(name string) error {
+	return fmt.Errorf("%w: %q has not registered; start hamgr on it", ErrUnknownNode, name)
+}
+
+// unprotect ends a protection. Generation 0 is the operator's "whatever it has come to".
+func unprotect(s *State, c Command) (Event, error) {
+	if c.Generation == 0 {
+		c.Generation = s.Protections[c.Domain].Generation
+	}
+	p, err := current(*s, c)
+	if err != nil {
+		return Event{}, err
+	}
+	s.Retired = max(s.Retired, p.Generation)
+	s.Protections = maps.Clone(s.Protections)
+	delete(s.Protections, c.Domain)
+	return Event{Domain: p.Domain, Node: p.Primary, Target: p.Backup, Generation: p.Generation}, nil
+}
+
+// current is the compare of compare-and-set: the protection of c, if c was decided on
+// its present generation.
+func current(s State, c Command) (Protection, error) {
+	p, ok := s.Protections[c.Domain]
+	if !ok {
+		return p, fmt.Errorf("%w: %s of %q", ErrUnknownDomain, c.Kind, c.Domain)
+	}
+	if c.Generation != p.Generation {
+		return p, fmt.Errorf("%w: %s of %q was decided on generation %d, it is at %d now (%s, primary %s)",
+			ErrStaleGeneration, c.Kind, c.Domain, c.Generation, p.Generation, p.Phase, p.Primary)
+	}
+	return p, nil
+}
+
+// with is m plus one entry, leaving m alone.
+func with[V any](m map[string]V, key string, value V) map[string]V {
+	next := make(map[string]V, len(m)+1)
+	maps.Copy(next, m)
+	next[key] = value
+	return next
+}
+
+// appended is events plus e, in its own memory, no longer than EventsKept.
+func appended(events []Event, e Event) []Event {
+	if extra := len(events) + 1 - EventsKept; extra > 0 {
+		events = events[extra:]
+	}
+	next := make([]Event, 0, len(events)+1)
+	return append(append(next, events...), e)
+}

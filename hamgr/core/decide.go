@@ -1,0 +1,149 @@
+package core
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	// RefusalMemory is for how long a backup that refused or failed is not asked again.
+	RefusalMemory = 5 * time.Second
+	// LostAfter is for how long a host must have been silent before a guest without a
+	// replica is called lost. Nothing can be done for it, so there is no hurry, and a
+	// network that was away for less must not cost it its protection.
+	LostAfter = 10 * time.Second
+)
+
+// View is what the leader sees of the nodes at one moment.
+type View struct {
+	Now time.Time
+	// Dead says whether a majority holds the node for failed, and what it saw. A node
+	// whose host lives but whose hamgr does not counts once its grace is over.
+	Dead func(node string) (dead bool, cause string)
+	// Silence is for how long no sign of life has come from the node's host, its kernel
+	// included; zero while there is any.
+	Silence func(node string) time.Duration
+	// Alive are the nodes that could take a replica now.
+	Alive []string
+	// MemoryFree is what each node can give to replicas, in bytes. A node that is not
+	// in it is taken to have enough.
+	MemoryFree map[string]uint64
+}
+
+// Decide is what the leader should propose for state s when it sees v, the urgent first:
+// failovers, then lost backups, then lost guests, then new backups. The same input gives
+// the same answer. Each command is right on its own; proposing some of them only, or none,
+// is safe.
+func Decide(s State, v View) []Command {
+	placement := newPlacement(s, v)
+	var out []Command
+	for _, name := range slices.Sorted(maps.Keys(s.Protections)) {
+		p := s.Protections[name]
+		if c, ok := decide(p, v); ok {
+			out = append(out, c)
+		} else if p.Phase == Solo && slices.Contains(v.Alive, p.Primary) {
+			if backup, ok := placement.choose(p); ok {
+				out = append(out, Command{Kind: Assign, Domain: p.Domain, Generation: p.Generation, Backup: backup})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Command) int { return cmp.Compare(urgency(a.Kind), urgency(b.Kind)) })
+	return out
+}
+
+func urgency(k Kind) int { return slices.Index([]Kind{FailOver, GoSolo, MarkLost, Assign}, k) }
+
+// decide is the answer to a death. With both hosts dead there is none yet: whichever
+// comes back first is the better half.
+func decide(p Protection, v View) (Command, bool) {
+	c := Command{Domain: p.Domain, Generation: p.Generation}
+	primaryDead, primaryCause := v.Dead(p.Primary)
+	backupDead, backupCause := false, ""
+	if p.Backup != "" {
+		backupDead, backupCause = v.Dead(p.Backup)
+	}
+	switch {
+	case primaryDead && p.Phase == Protected && !backupDead && fenced(p, v):
+		c.Kind, c.Cause = FailOver, primaryCause
+	case primaryDead && p.Phase != Protected && p.Phase != Lost && v.Silence(p.Primary) >= LostAfter:
+		c.Kind, c.Cause = MarkLost, primaryCause
+	case !primaryDead && backupDead:
+		c.Kind, c.Backup, c.Cause = GoSolo, p.Backup, backupCause
+	default:
+		return c, false
+	}
+	return c, true
+}
+
+// fenced says whether a primary that was given up cannot emit. Held output is the fence
+// (I2); in checkpoint mode nothing is held, so there a host that still answers, whose
+// hamgr alone is gone and whose guest may well run on, keeps its guest.
+func fenced(p Protection, v View) bool {
+	return p.Mode != Checkpoint || v.Silence(p.Primary) > 0
+}
+
+// placement spreads replicas over the nodes; it counts what one Decide hands out.
+type placement struct {
+	view     View
+	nodes    []string // alive and registered, by name
+	replicas map[string]int
+	promised map[string]uint64 // bytes of replicas that MemoryFree may not show yet
+}
+
+func newPlacement(s State, v View) *placement {
+	pl := &placement{view: v, replicas: map[string]int{}, promised: map[string]uint64{}}
+	for _, n := range v.Alive {
+		if _, ok := s.Nodes[n]; ok {
+			pl.nodes = append(pl.nodes, n)
+		}
+	}
+	slices.Sort(pl.nodes)
+	for _, p := range s.Protections {
+		if p.Backup == "" {
+			continue
+		}
+		pl.replicas[p.Backup]++
+		if p.Phase == Syncing {
+			pl.promised[p.Backup] += p.Memory
+		}
+	}
+	return pl
+}
+
+// choose takes the node with the fewest replicas, the first by name among equals.
+func (pl *placement) choose(p Protection) (string, bool) {
+	best := ""
+	for _, n := range pl.nodes {
+		if pl.fits(p, n) && (best == "" || pl.replicas[n] < pl.replicas[best]) {
+			best = n
+		}
+	}
+	if best == "" {
+		return "", false
+	}
+	pl.replicas[best]++
+	pl.promised[best] += p.Memory
+	return best, true
+}
+
+func (pl *placement) fits(p Protection, node string) bool {
+	if node == p.Primary || p.Pinned != "" && p.Pinned != node {
+		return false
+	}
+	if _, refused := p.Refused[node]; refused && recent(p.RefusedAt, pl.view.Now) {
+		return false
+	}
+	if dead, _ := pl.view.Dead(node); dead {
+		return false
+	}
+	free, known := pl.view.MemoryFree[node]
+	return !known || free >= pl.promised[node]+p.Memory
+}
+
+// recent takes the times of two clocks: one far ahead of the other is not recent, or a
+// clock set back would bar a backup for as long.
+func recent(at, now time.Time) bool {
+	return !at.IsZero() && now.Sub(at).Abs() < RefusalMemory
+}

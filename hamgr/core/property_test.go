@@ -1,0 +1,168 @@
+package core
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+var kinds = []Kind{Protect, Unprotect, Assign, Synced, GoSolo, FailOver, Restored, MarkLost, RegisterNode}
+
+func drawCommand(t *rapid.T, s State, tick int) Command {
+	nodes := []string{"h1", "h2", "h3", "h4", ""}
+	c := Command{
+		Kind:   rapid.SampledFrom(kinds).Draw(t, "kind"),
+		Domain: rapid.SampledFrom([]string{"g1", "g2", "g3"}).Draw(t, "domain"),
+		Backup: rapid.SampledFrom(nodes).Draw(t, "backup"),
+		Cause:  "because",
+		Time:   time.Unix(int64(tick), 0),
+	}
+	// Mostly the current generation or the one before, else nothing would ever move.
+	c.Generation = s.Protections[c.Domain].Generation - uint64(rapid.SampledFrom([]int{0, 0, 0, 1, -1}).Draw(t, "behind"))
+	switch c.Kind {
+	case Protect:
+		c.Protection = &Protection{Domain: c.Domain, UUID: "u" + c.Domain, Backup: c.Backup,
+			Primary: rapid.SampledFrom(nodes).Draw(t, "primary"), Pinned: rapid.SampledFrom([]string{"", "", "h3"}).Draw(t, "pinned")}
+	case RegisterNode:
+		n := rapid.SampledFrom([]string{"h1", "h2", "h3"}).Draw(t, "node")
+		c.Node = &Node{Name: n, ID: "id-" + n, Addr: n + rapid.SampledFrom([]string{"", "x"}).Draw(t, "addr")}
+	}
+	return c
+}
+
+// history is the dumb oracle beside Apply: it only counts.
+type history struct {
+	highest map[string]uint64 // generation ever seen, by domain
+	winners map[string]int    // accepted commands that raised domain/generation
+}
+
+func (h *history) check(t *rapid.T, before, after State, c Command) {
+	old, had := before.Protections[c.Domain]
+	now, has := after.Protections[c.Domain]
+	if has && now.Generation < h.highest[c.Domain] {
+		t.Fatalf("%s of %s: generation went from %d back to %d", c.Kind, c.Domain, h.highest[c.Domain], now.Generation)
+	}
+	if has && !had && now.Generation <= h.highest[c.Domain] {
+		t.Fatalf("%s protected again with a used generation %d", c.Domain, now.Generation)
+	}
+	if has {
+		h.highest[c.Domain] = now.Generation
+	}
+	if had && has && (old.Primary != now.Primary || old.Backup != now.Backup) && now.Generation == old.Generation {
+		t.Fatalf("%s of %s moved without a new generation: %+v to %+v", c.Kind, c.Domain, old, now)
+	}
+	if had && (!has || now.Generation != old.Generation) {
+		key := fmt.Sprintf("%s/%d", c.Domain, old.Generation)
+		if h.winners[key]++; h.winners[key] > 1 {
+			t.Fatalf("two commands won on %s", key)
+		}
+	}
+}
+
+func checkState(t *rapid.T, s State) {
+	for name, p := range s.Protections {
+		hasBackup := p.Phase == Syncing || p.Phase == Protected
+		switch {
+		case name != p.Domain:
+			t.Fatalf("%q is kept under %q", p.Domain, name)
+		case p.Primary == "" || p.Primary == p.Backup:
+			t.Fatalf("%s: primary %q, backup %q", name, p.Primary, p.Backup)
+		case hasBackup != (p.Backup != ""):
+			t.Fatalf("%s is %s with backup %q", name, p.Phase, p.Backup)
+		case p.Pinned != "" && p.Backup != "" && p.Backup != p.Pinned:
+			t.Fatalf("%s is pinned to %s, its backup is %s", name, p.Pinned, p.Backup)
+		case p.Generation == 0:
+			t.Fatalf("%s has generation 0", name)
+		}
+	}
+	if len(s.Events) > EventsKept {
+		t.Fatalf("%d events kept", len(s.Events))
+	}
+}
+
+func encode(t *rapid.T, s State) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestGenerationsHaveOneWinner(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var s State
+		h := &history{highest: map[string]uint64{}, winners: map[string]int{}}
+		for i := range rapid.IntRange(1, 150).Draw(t, "length") {
+			before, frozen := s, encode(t, s)
+			c := drawCommand(t, s, i)
+			err := Apply(&s, uint64(i+1), c)
+			if encode(t, before) != frozen {
+				t.Fatalf("%s wrote into a snapshot", c.Kind)
+			}
+			if err != nil {
+				if !Refused(err) {
+					t.Fatalf("%v is no refusal", err)
+				}
+				if before.Index = s.Index; encode(t, before) != encode(t, s) {
+					t.Fatalf("%v, yet the state changed", err)
+				}
+			}
+			if s.Index != uint64(i+1) {
+				t.Fatalf("index %d after command %d", s.Index, i+1)
+			}
+			checkState(t, s)
+			h.check(t, before, s, c)
+		}
+	})
+}
+
+// TestDecisionsAreAccepted holds Decide against Apply: whatever the leader proposes on
+// its own state is accepted, whoever is dead, and is never about a healthy primary.
+func TestDecisionsAreAccepted(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var s State
+		for i := range rapid.IntRange(10, 80).Draw(t, "length") {
+			_ = Apply(&s, uint64(i+1), drawCommand(t, s, i))
+		}
+		dead := map[string]bool{}
+		for _, n := range []string{"h1", "h2", "h3"} {
+			dead[n] = rapid.Bool().Draw(t, n+" dead")
+		}
+		silence := time.Duration(rapid.SampledFrom([]int{0, 1, 20}).Draw(t, "silence")) * time.Second
+		v := View{Now: time.Unix(1000, 0), Dead: func(n string) (bool, string) { return dead[n], "dead" },
+			Silence: func(string) time.Duration { return silence }}
+		for n := range s.Nodes {
+			if !dead[n] {
+				v.Alive = append(v.Alive, n)
+			}
+		}
+		for _, c := range Decide(s, v) {
+			before := s.Protections[c.Domain]
+			if err := Apply(&s, s.Index+1, c); err != nil {
+				t.Fatalf("decided %+v, refused: %v", c, err)
+			}
+			after := s.Protections[c.Domain]
+			if after.Primary != before.Primary && (!dead[before.Primary] || dead[after.Primary]) {
+				t.Fatalf("moved %s from %s to %s, dead: %v", c.Domain, before.Primary, after.Primary, dead)
+			}
+			if after.Phase == Lost && !dead[before.Primary] || after.Backup != "" && dead[after.Backup] {
+				t.Fatalf("decided %+v with dead %v", c, dead)
+			}
+			checkState(t, s)
+		}
+	})
+}
+
+func TestCloneSharesNothing(t *testing.T) {
+	s := State{Nodes: map[string]Node{"h1": {}}, Events: []Event{{Index: 1}},
+		Protections: map[string]Protection{"g": {Refused: map[string]string{"h2": "x"}}}}
+	c := s.Clone()
+	c.Nodes["h2"], c.Events[0].Index = Node{}, 2
+	c.Protections["g"].Refused["h2"] = "y"
+	if len(s.Nodes) != 1 || s.Events[0].Index != 1 || s.Protections["g"].Refused["h2"] != "x" {
+		t.Fatalf("the original changed: %+v", s)
+	}
+}

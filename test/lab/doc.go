@@ -1,0 +1,9 @@
+// Package lab makes hosts on one machine for tests and demos: each host is a set of
+// Linux namespaces (mount, PID, network, UTS, IPC) over one Debian root file system, with
+// libvirtd and whatever services it is given. Two bridges in a namespace of their own
+// are the switches: "mgmt" and "guest".
+//
+// All of it hangs on the process that made it: when that ends, however it ends, the
+// kernel kills the hosts' init processes, and with them every process, mount, link and
+// namespace. Nothing needs to be swept.
+package lab

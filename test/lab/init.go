@@ -1,0 +1,294 @@
+package lab
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const initName = "hamgr-lab-init"
+
+// hostSpec is what a host's init is told.
+type hostSpec struct {
+	Name     string
+	Number   int
+	Switch   bool
+	Client   bool
+	Root     string
+	LogDir   string
+	Binds    []Bind
+	Services []Service
+}
+
+// Init must be the first call of every program that makes labs: it turns the process
+// into a host's init where it was started as one.
+func Init() {
+	if os.Args[0] != initName {
+		return
+	}
+	var s hostSpec
+	err := json.Unmarshal([]byte(os.Args[1]), &s)
+	if err == nil {
+		err = s.run()
+	}
+	fmt.Fprintln(os.Stderr, "lab init:", err)
+	os.Exit(1)
+}
+
+func (s hostSpec) run() error {
+	parent := os.NewFile(3, "lab")
+	if err := unix.Sethostname([]byte(s.Name)); err != nil {
+		return err
+	}
+	if !s.Switch {
+		if err := s.mounts(); err != nil {
+			return err
+		}
+	}
+	if _, err := parent.Read(make([]byte, 1)); err != nil {
+		return err
+	}
+	if err := s.network(); err != nil {
+		return err
+	}
+	if _, err := parent.Write([]byte{1}); err != nil {
+		return err
+	}
+	for _, svc := range s.services() {
+		go s.supervise(svc)
+	}
+	for { // reap what is ours and what was orphaned
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, 0, nil)
+		if err != nil {
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
+		children.Lock()
+		if ended := children.m[pid]; ended != nil {
+			close(ended)
+			delete(children.m, pid)
+		}
+		children.Unlock()
+	}
+}
+
+func (s hostSpec) services() []Service {
+	if s.Client || s.Switch {
+		return s.Services
+	}
+	return append([]Service{{Name: "libvirtd", Args: []string{"libvirtd"}}}, s.Services...)
+}
+
+// children are the services by pid; the reaper closes the channel of one that ended.
+var children = struct {
+	sync.Mutex
+	m map[int]chan struct{}
+}{m: map[int]chan struct{}{}}
+
+func start(cmd *exec.Cmd) (<-chan struct{}, error) {
+	children.Lock()
+	defer children.Unlock()
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	ended := make(chan struct{})
+	children.m[cmd.Process.Pid] = ended
+	return ended, nil
+}
+
+// supervise keeps a service running, as systemd's Restart=always would.
+func (s hostSpec) supervise(svc Service) {
+	for {
+		log, err := os.OpenFile("/var/log/lab/"+svc.Name+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err == nil {
+			cmd := exec.Command(svc.Args[0], svc.Args[1:]...)
+			cmd.Stdout, cmd.Stderr = log, log
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			ended, err := start(cmd)
+			if err == nil {
+				<-ended
+			}
+			fmt.Fprintf(log, "lab: %s ended %v\n", svc.Name, err)
+			log.Close()
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// mounts builds the host's file systems on a tmpfs and moves in.
+func (s hostSpec) mounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	base := "/mnt"
+	if err := unix.Mount("lab", base, "tmpfs", 0, ""); err != nil {
+		return err
+	}
+	root := base + "/root"
+	for _, d := range []string{"/upper", "/work", "/root"} {
+		if err := os.Mkdir(base+d, 0o755); err != nil {
+			return err
+		}
+	}
+	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", s.Root, base, base)
+	if err := unix.Mount("lab", root, "overlay", 0, opts); err != nil {
+		return fmt.Errorf("overlay on %s: %w", s.Root, err)
+	}
+	if err := s.systemMounts(root); err != nil {
+		return err
+	}
+	for _, b := range append(s.Binds, Bind{s.LogDir, "/var/log/lab"}) {
+		if err := bind(b.From, root+b.To); err != nil {
+			return err
+		}
+	}
+	if err := writeConfig(root, s.Name); err != nil {
+		return err
+	}
+	old := root + "/mnt"
+	if err := unix.PivotRoot(root, old); err != nil {
+		return fmt.Errorf("pivot_root: %w", err)
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	return unix.Unmount("/mnt", unix.MNT_DETACH)
+}
+
+func bind(from, to string) error {
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", from, err)
+	}
+	return nil
+}
+
+func (s hostSpec) systemMounts(root string) error {
+	for _, m := range []struct{ kind, to string }{
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"tmpfs", "/run"}, {"tmpfs", "/tmp"}, {"tmpfs", "/dev"},
+		{"tmpfs", "/dev/shm"}, {"devpts", "/dev/pts"},
+	} {
+		if err := os.MkdirAll(root+m.to, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(m.kind, root+m.to, m.kind, 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", m.to, err)
+		}
+	}
+	for name, dev := range map[string][2]uint32{
+		"null": {1, 3}, "zero": {1, 5}, "full": {1, 7}, "random": {1, 8}, "urandom": {1, 9}, "tty": {5, 0}, "ptmx": {5, 2}, "net/tun": {10, 200},
+	} {
+		path := filepath.Join(root, "dev", name)
+		os.MkdirAll(filepath.Dir(path), 0o755)
+		if err := unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(dev[0], dev[1]))); err != nil {
+			return fmt.Errorf("mknod %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// qemuConf lets libvirt run QEMU where there is neither systemd nor a cgroup tree.
+const qemuConf = `user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+namespaces = []
+cgroup_controllers = []
+stdio_handler = "file"
+memory_backing_dir = "/dev/shm/hamgr"
+`
+
+func writeConfig(root, name string) error {
+	os.MkdirAll(root+"/etc/libvirt", 0o755)
+	os.MkdirAll(root+"/dev/shm/hamgr", 0o755)
+	if err := os.WriteFile(root+"/etc/libvirt/qemu.conf", []byte(qemuConf), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(root+"/etc/hostname", []byte(name+"\n"), 0o644)
+}
+
+// network configures the links this host was given.
+func (s hostSpec) network() error {
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		return err
+	}
+	if s.Switch {
+		if err := addBridge("mgmt"); err != nil {
+			return err
+		}
+		return addBridge("guest")
+	}
+	mgmt := fmt.Sprintf("10.77.0.%d/24", s.Number)
+	guest := []string{fmt.Sprintf("10.78.0.%d/24", s.Number), fmt.Sprintf("fd78::%d/64", s.Number)}
+	if err := address("eth0", mgmt); err != nil {
+		return err
+	}
+	if s.Client {
+		return address("eth1", guest...)
+	}
+	if err := addBridge("br0"); err != nil {
+		return err
+	}
+	if err := address("br0", guest...); err != nil {
+		return err
+	}
+	return enslave("eth1", "br0")
+}
+
+func addBridge(name string) error {
+	off := false
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}, MulticastSnooping: &off}
+	if err := netlink.LinkAdd(br); err != nil {
+		return fmt.Errorf("bridge %s: %w", name, err)
+	}
+	return netlink.LinkSetUp(br)
+}
+
+func enslave(port, bridge string) error {
+	p, err := netlink.LinkByName(port)
+	if err != nil {
+		return err
+	}
+	b, err := netlink.LinkByName(bridge)
+	if err == nil {
+		err = netlink.LinkSetMaster(p, b)
+	}
+	if err == nil {
+		err = netlink.LinkSetUp(p)
+	}
+	return err
+}
+
+func address(dev string, cidrs ...string) error {
+	link, err := netlink.LinkByName(dev)
+	if err != nil {
+		return err
+	}
+	for _, c := range cidrs {
+		a, err := netlink.ParseAddr(c)
+		if err != nil {
+			return err
+		}
+		a.Flags = unix.IFA_F_NODAD
+		if err := netlink.AddrAdd(link, a); err != nil {
+			return fmt.Errorf("%s on %s: %w", c, dev, err)
+		}
+	}
+	return netlink.LinkSetUp(link)
+}

@@ -1,0 +1,321 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+// Service is a program a host's init starts, and starts again when it ends.
+type Service struct {
+	Name string
+	Args []string
+}
+
+// Bind shows a directory of this machine inside a host, read-only.
+type Bind struct{ From, To string }
+
+// Spec says what to make.
+type Spec struct {
+	Root     string // from Prepare
+	RunDir   string // for logs; survives the lab
+	Hosts    int    // h1, h2, ...
+	Services func(host string) []Service
+	Binds    []Bind
+	Progress io.Writer
+}
+
+// Host is one host of a lab.
+type Host struct {
+	Name string
+	IP   string // on the management network
+	spec hostSpec
+	lab  *Lab
+	cmd  *exec.Cmd
+	dead chan struct{}
+}
+
+// Lab is a set of hosts, a client host among them, and their switches.
+type Lab struct {
+	spec   Spec
+	sw     *Host
+	hosts  map[string]*Host
+	work   chan func()
+	handle *netlink.Handle
+	closed chan struct{}
+}
+
+// Up makes the lab and waits until libvirt answers on each host.
+func Up(ctx context.Context, spec Spec) (*Lab, error) {
+	l := &Lab{spec: spec, hosts: map[string]*Host{}, work: make(chan func()), closed: make(chan struct{})}
+	go l.forker()
+	if err := l.up(ctx); err != nil {
+		l.Down()
+		return nil, err
+	}
+	return l, nil
+}
+
+// forker runs on one thread for the life of the lab: a child's parent-death signal
+// follows the thread that made it.
+func (l *Lab) forker() {
+	runtime.LockOSThread()
+	for {
+		select {
+		case f := <-l.work:
+			f()
+		case <-l.closed:
+			return
+		}
+	}
+}
+
+func (l *Lab) up(ctx context.Context) error {
+	if err := os.MkdirAll(l.spec.RunDir, 0o755); err != nil {
+		return err
+	}
+	l.sw = &Host{Name: "switch", lab: l, spec: hostSpec{Name: "switch", Switch: true}}
+	if err := l.sw.fork(); err != nil {
+		return err
+	}
+	if err := l.openSwitch(); err != nil {
+		return err
+	}
+	for i := 1; i <= l.spec.Hosts; i++ {
+		if err := l.add(fmt.Sprintf("h%d", i), i, false); err != nil {
+			return err
+		}
+	}
+	if err := l.add("client", 100, true); err != nil {
+		return err
+	}
+	for i := 1; i <= l.spec.Hosts; i++ {
+		if err := l.Host(fmt.Sprintf("h%d", i)).waitLibvirt(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Lab) openSwitch() error {
+	ns, err := netns.GetFromPid(l.sw.Pid())
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	l.handle, err = netlink.NewHandleAt(ns)
+	return err
+}
+
+func (l *Lab) add(name string, number int, client bool) error {
+	h := &Host{Name: name, lab: l, IP: fmt.Sprintf("10.77.0.%d", number)}
+	h.spec = hostSpec{Name: name, Number: number, Client: client, Root: l.spec.Root, Binds: l.spec.Binds, LogDir: filepath.Join(l.spec.RunDir, name)}
+	if l.spec.Services != nil {
+		h.spec.Services = l.spec.Services(name)
+	}
+	l.hosts[name] = h
+	return h.start()
+}
+
+func (h *Host) start() error {
+	h.say("starting")
+	if err := os.MkdirAll(h.spec.LogDir, 0o755); err != nil {
+		return err
+	}
+	return h.fork()
+}
+
+// fork starts the init, gives it its links and lets it go on.
+func (h *Host) fork() (err error) {
+	done := make(chan struct{})
+	h.lab.work <- func() {
+		defer close(done)
+		err = h.forkInit()
+	}
+	<-done
+	return err
+}
+
+func (h *Host) forkInit() error {
+	spec, err := json.Marshal(h.spec)
+	if err != nil {
+		return err
+	}
+	goOn, theirs, err := pipes()
+	if err != nil {
+		return err
+	}
+	defer goOn.Close()
+	h.cmd = exec.Command("/proc/self/exe")
+	h.cmd.Args = []string{initName, string(spec)}
+	h.cmd.ExtraFiles = []*os.File{theirs}
+	if h.cmd.Stderr, err = os.OpenFile(filepath.Join(h.lab.spec.RunDir, h.Name+".init.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
+		return err
+	}
+	h.cmd.SysProcAttr = &syscall.SysProcAttr{
+		Pdeathsig:  syscall.SIGKILL,
+		Setsid:     true,
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+	}
+	if err := h.cmd.Start(); err != nil {
+		return fmt.Errorf("lab host %s: %w (needs root)", h.Name, err)
+	}
+	theirs.Close()
+	h.dead = make(chan struct{})
+	go func() {
+		h.cmd.Wait()
+		close(h.dead)
+	}()
+	if !h.spec.Switch {
+		if err := h.plug(); err != nil {
+			return err
+		}
+	}
+	if _, err := goOn.Write([]byte{1}); err != nil {
+		return err
+	}
+	ready := make([]byte, 1)
+	if _, err := goOn.Read(ready); err != nil {
+		return fmt.Errorf("lab host %s did not start; see %s.init.log", h.Name, filepath.Join(h.lab.spec.RunDir, h.Name))
+	}
+	return nil
+}
+
+// pipes is a connection to the init.
+func pipes() (ours, theirs *os.File, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "lab"), os.NewFile(uintptr(fds[1]), "init"), nil
+}
+
+// plug gives a host a link to each switch.
+func (h *Host) plug() error {
+	for i, bridge := range []string{"mgmt", "guest"} {
+		br, err := h.lab.handle.LinkByName(bridge)
+		if err != nil {
+			return err
+		}
+		v := &netlink.Veth{
+			LinkAttrs: netlink.LinkAttrs{Name: h.port(bridge), MasterIndex: br.Attrs().Index},
+			PeerName:  fmt.Sprintf("eth%d", i), PeerNamespace: netlink.NsPid(h.Pid()),
+		}
+		if err := h.lab.handle.LinkAdd(v); err != nil {
+			return fmt.Errorf("link of %s to %s: %w", h.Name, bridge, err)
+		}
+		if err := h.lab.handle.LinkSetUp(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *Host) port(bridge string) string { return h.Name + "-" + bridge }
+
+// Pid is that of the host's init, in this machine's numbering.
+func (h *Host) Pid() int { return h.cmd.Process.Pid }
+
+// Host is a host by name: h1, h2, ..., client.
+func (l *Lab) Host(name string) *Host { return l.hosts[name] }
+
+// Command is a command inside the host.
+func (h *Host) Command(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "nsenter", append([]string{"-t", fmt.Sprint(h.Pid()), "-m", "-p", "-n", "-u", "-i", "-r", "-w", "--"}, args...)...)
+}
+
+// Exec runs a command inside the host and returns its output.
+func (h *Host) Exec(ctx context.Context, args ...string) (string, error) {
+	out, err := h.Command(ctx, args...).CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s: %v: %w: %s", h.Name, args, err, out)
+	}
+	return string(out), nil
+}
+
+func (h *Host) waitLibvirt(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for {
+		if _, err := h.Exec(ctx, "virsh", "-q", "version"); err == nil {
+			h.say("libvirt answers")
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("libvirt on %s does not answer; see %s", h.Name, h.spec.LogDir)
+		case <-h.dead:
+			return fmt.Errorf("%s died; see %s", h.Name, h.spec.LogDir)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// PowerOff pulls the plug: the links go first, so that not even a FIN gets out, then
+// all processes at once. Returns the time of the cut.
+func (h *Host) PowerOff() (time.Time, error) {
+	at := time.Now()
+	err := errors.Join(h.Cut("mgmt"), h.Cut("guest"))
+	h.cmd.Process.Kill()
+	<-h.dead
+	h.say("powered off")
+	return at, err
+}
+
+// Start boots a host that was powered off, with empty disks.
+func (h *Host) Start() error { return h.start() }
+
+// Cut and Heal take a host's link to a network ("mgmt", "guest") down and up.
+func (h *Host) Cut(network string) error { return h.link(network, h.lab.handle.LinkSetDown) }
+
+// Heal undoes Cut.
+func (h *Host) Heal(network string) error { return h.link(network, h.lab.handle.LinkSetUp) }
+
+func (h *Host) link(network string, set func(netlink.Link) error) error {
+	link, err := h.lab.handle.LinkByName(h.port(network))
+	if err == nil {
+		err = set(link)
+	}
+	if err != nil {
+		return fmt.Errorf("link of %s to %s: %w", h.Name, network, err)
+	}
+	return nil
+}
+
+func (h *Host) say(what string) {
+	if h.lab.spec.Progress != nil {
+		fmt.Fprintf(h.lab.spec.Progress, "  lab: %-6s %s\n", h.Name, what)
+	}
+}
+
+// Down ends everything and returns when it is gone.
+func (l *Lab) Down() {
+	for _, h := range append(mapValues(l.hosts), l.sw) {
+		if h != nil && h.cmd != nil && h.cmd.Process != nil {
+			h.cmd.Process.Kill()
+			<-h.dead
+		}
+	}
+	if l.handle != nil {
+		l.handle.Close()
+	}
+	close(l.closed)
+}
+
+func mapValues(m map[string]*Host) (out []*Host) {
+	for _, h := range m {
+		out = append(out, h)
+	}
+	return out
+}
