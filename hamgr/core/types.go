@@ -57,6 +57,7 @@ type Node struct {
 	ID      string `json:"id"`   // made once per installation: two hosts with one name are told apart by it
 	Addr    string `json:"addr"` // management address, without port
 	Manager bool   `json:"manager"`
+	Boot    string `json:"boot,omitempty"` // made anew at each start: who sees his own agreed on has caught up
 }
 
 // Event is one decision with its cause, kept in the state and sent to the inspector.

@@ -1,0 +1,174 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/hamgr/hamgr/hamgr/core"
+)
+
+// Cluster is one node's part in the managers' agreement.
+type Cluster struct {
+	cfg     Config
+	log     hclog.Logger
+	raft    *raft.Raft
+	machine *machine
+	store   *store
+	events  *events
+	boot    string        // this process's mark in its registration
+	old     uint64        // the last log entry that was there before this process
+	nudges  chan struct{} // capacity 1: something was committed
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+
+	mu     sync.Mutex // guards closed, and wg against Add after Wait
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// Open starts this node's part: as a voter if it is one of the managers, else as a
+// follower that waits to be added. It does not wait for a leader. Errors: ErrDirInUse,
+// and those of the disk and the network, wrapped.
+func Open(cfg Config) (_ *Cluster, err error) {
+	cfg.setDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	c := &Cluster{cfg: cfg, boot: uuid.NewString(), nudges: make(chan struct{}, 1), events: &events{wake: make(chan struct{}, 1)}}
+	c.log = hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: cfg.Log})
+	c.machine = newMachine(c.applied)
+	if c.store, err = openStore(cfg.Dir, c.log); err != nil {
+		return nil, err
+	}
+	if c.raft, err = c.startRaft(); err != nil {
+		c.store.close()
+		return nil, err
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.wg.Go(func() { c.events.run(c.ctx) })
+	c.wg.Go(c.nudge)
+	c.wg.Go(c.members)
+	return c, nil
+}
+
+func (c *Cluster) startRaft() (*raft.Raft, error) {
+	var err error
+	if c.old, err = c.store.wal.LastIndex(); err != nil {
+		return nil, fmt.Errorf("cluster: read the log's end: %w", err)
+	}
+	addr := string(c.cfg.raftAddress(c.cfg.Addr))
+	tcp, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: address %s: %w", addr, err)
+	}
+	transport, err := raft.NewTCPTransportWithLogger(addr, tcp, 3, c.cfg.RPC, c.log)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: listen on %s: %w", addr, err)
+	}
+	cfg := c.cfg.raft(c.log)
+	r, err := c.startOn(cfg, transport)
+	if err != nil {
+		transport.Close()
+		return nil, fmt.Errorf("cluster: start raft: %w", err)
+	}
+	return r, nil
+}
+
+func (c *Cluster) startOn(cfg *raft.Config, transport raft.Transport) (*raft.Raft, error) {
+	known, err := raft.HasExistingState(c.store.logs, c.store.wal, c.store.snapshots)
+	if err != nil {
+		return nil, err
+	}
+	if c.cfg.isManager() && !known {
+		err := raft.BootstrapCluster(cfg, c.store.logs, c.store.wal, c.store.snapshots, transport, c.cfg.voters())
+		if err != nil {
+			return nil, err
+		}
+	}
+	return raft.NewRaft(cfg, c.machine, c.store.logs, c.store.wal, c.store.snapshots, transport)
+}
+
+// Close leaves the cluster and waits until every goroutine has ended. The node remains a
+// member. Close may be called twice.
+func (c *Cluster) Close() error {
+	c.mu.Lock()
+	closed := c.closed
+	c.closed = true
+	c.mu.Unlock()
+	if closed {
+		return nil
+	}
+	c.cancel()
+	err := c.raft.Shutdown().Error()
+	c.wg.Wait()
+	c.store.close()
+	if err != nil {
+		return fmt.Errorf("cluster: shut down raft: %w", err)
+	}
+	return nil
+}
+
+// spawn runs f on a goroutine that Close waits for, unless it is too late for that.
+func (c *Cluster) spawn(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.wg.Go(f)
+	return true
+}
+
+// State is the newest state this node knows, never older than its Register; before that
+// it is empty, with Index 0. It may lag behind the leader's. It is a snapshot: read only.
+func (c *Cluster) State() core.State {
+	if s := c.machine.state.Load(); c.caughtUp(s) {
+		return *s
+	}
+	return core.State{}
+}
+
+func (c *Cluster) caughtUp(s *core.State) bool { return s.Nodes[c.cfg.Node].Boot == c.boot }
+
+// Watch pulses after changes of State, several in one pulse if the reader is slow; stop
+// ends the subscription. Each subscriber has a channel of its own.
+func (c *Cluster) Watch() (changed <-chan struct{}, stop func()) { return c.machine.watch() }
+
+// Leader names the leader that this node knows and its management address, without port;
+// both are empty while there is none.
+func (c *Cluster) Leader() (name, addr string) {
+	at, id := c.raft.LeaderWithID()
+	host, _, err := net.SplitHostPort(string(at))
+	if id == "" || err != nil {
+		return "", ""
+	}
+	return string(id), host
+}
+
+// IsLeader says whether this node leads, as far as it knows: of two that think so, only
+// one can commit anything.
+func (c *Cluster) IsLeader() bool { return c.raft.State() == raft.Leader }
+
+// OnEvent has f called, on the leader only, for each event that was newly agreed on; one
+// after the other, on a goroutine of its own, so f may take its time. After a change of
+// leader an event may be missed; it stays in State.
+func (c *Cluster) OnEvent(f func(core.Event)) {
+	c.events.mu.Lock()
+	defer c.events.mu.Unlock()
+	c.events.handlers = append(c.events.handlers, f)
+}
+
+// applied runs on Raft's goroutine. What was in the log before this process started has
+// been told by an earlier one.
+func (c *Cluster) applied(index uint64, e core.Event) {
+	if index > c.old && c.IsLeader() {
+		c.events.add(e)
+	}
+}

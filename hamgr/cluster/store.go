@@ -1,0 +1,81 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// segmentSize is how much raft-wal allocates at a time. Its 64 MiB would be a
+	// thousand times our log.
+	segmentSize   = 1 << 20
+	snapshotsKept = 2
+	logCache      = 256 // newest entries kept in memory for the followers
+)
+
+// ErrDirInUse: another process works in the data directory.
+var ErrDirInUse = errors.New("data directory is in use")
+
+// store is all that this node keeps on disk.
+type store struct {
+	lock      *os.File
+	wal       *wal.WAL
+	logs      raft.LogStore
+	snapshots raft.SnapshotStore
+}
+
+func openStore(dir string, log hclog.Logger) (_ *store, err error) {
+	s := &store{}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	logDir := filepath.Join(dir, "wal")
+	if err := os.MkdirAll(logDir, 0o700); err != nil {
+		return nil, fmt.Errorf("cluster: data directory: %w", err)
+	}
+	if s.lock, err = lockDir(dir); err != nil {
+		return nil, err
+	}
+	if s.wal, err = wal.Open(logDir, wal.WithSegmentSize(segmentSize), wal.WithLogger(log.Named("wal"))); err != nil {
+		return nil, fmt.Errorf("cluster: log in %s: %w", logDir, err)
+	}
+	if s.logs, err = raft.NewLogCache(logCache, s.wal); err != nil {
+		return nil, fmt.Errorf("cluster: log cache: %w", err)
+	}
+	if s.snapshots, err = raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, log.Named("snapshot")); err != nil {
+		return nil, fmt.Errorf("cluster: snapshots in %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+// lockDir keeps a second process out at once; the database inside raft-wal would wait
+// for the first to end, for ever.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: data directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cluster: %w: %s; is hamgr running already? (%w)", ErrDirInUse, dir, err)
+	}
+	return f, nil
+}
+
+func (s *store) close() {
+	if s.wal != nil {
+		s.wal.Close()
+	}
+	if s.lock != nil {
+		s.lock.Close()
+	}
+}

@@ -1,0 +1,31 @@
+// Command ledgerclient runs the checking client until SIGTERM: a line of JSON per
+// answer, and the result as the last line.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/hamgr/hamgr/test/guest/client"
+)
+
+func main() {
+	addr := flag.String("addr", "10.78.0.201:7000", "the ledger")
+	interval := flag.Duration("interval", 15*time.Millisecond, "mean time between two requests")
+	seed := flag.Uint64("seed", 1, "of the random part of the interval")
+	patience := flag.Duration("patience", 30*time.Second, "how long one answer may take")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	out := json.NewEncoder(os.Stdout)
+	r := client.Run(ctx, client.Options{
+		Addr: *addr, Interval: *interval, Seed: *seed, Patience: *patience,
+		Each: func(s client.Sample) { out.Encode(s) },
+	})
+	out.Encode(map[string]client.Result{"result": r})
+}
