@@ -35,7 +35,8 @@ type Config struct {
 // Agent makes one host match the cluster's state.
 type Agent struct {
 	cfg     Config
-	host    *domain.Host
+	host    *domain.Host  // set before ready is closed
+	ready   chan struct{} // closed when libvirt answers
 	cluster Cluster
 	log     *slog.Logger
 
@@ -46,16 +47,18 @@ type Agent struct {
 }
 
 // New makes an Agent; Run starts it.
-func New(cfg Config, host *domain.Host, cluster Cluster) *Agent {
+func New(cfg Config, cluster Cluster) *Agent {
 	return &Agent{
-		cfg: cfg, host: host, cluster: cluster, log: cfg.Log.With("part", "agent"),
-		primaries: map[string]*primary{}, backups: map[string]*backup{},
+		cfg: cfg, cluster: cluster, log: cfg.Log.With("part", "agent"),
+		primaries: map[string]*primary{}, backups: map[string]*backup{}, ready: make(chan struct{}),
 	}
 }
 
 // Run works until ctx ends and every goroutine of the agent has stopped. Guests run
 // on; their output stays held until an agent is back (I6).
-func (a *Agent) Run(ctx context.Context) error {
+func (a *Agent) Run(ctx context.Context, host *domain.Host) error {
+	a.host = host
+	close(a.ready)
 	if err := domain.CleanStale(ctx, a.host, a.cfg.RunDir); err != nil {
 		a.log.Warn("left-over standbys could not be cleared", "err", err)
 	}

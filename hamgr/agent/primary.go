@@ -195,7 +195,7 @@ func (p *primary) release(ctx context.Context) {
 		if err := p.buffer.Teardown(); err != nil {
 			p.log.Error("the output buffer was not removed cleanly", "err", err)
 		}
-		p.buffer = nil
+		p.setBuffer(nil)
 		return
 	}
 	p.enterSolo(ctx)
@@ -209,7 +209,7 @@ func (p *primary) abandon() {
 	if err := p.buffer.Abandon(); err != nil {
 		p.log.Error("the output buffer could not be abandoned", "err", err)
 	}
-	p.buffer = nil
+	p.setBuffer(nil)
 }
 
 // fence ends this copy: another node owns the domain now.
@@ -249,4 +249,24 @@ func taps(info domain.Info) []string {
 		names = append(names, n.Tap)
 	}
 	return names
+}
+
+// snapshot is Stats with the output buffer's counters.
+func (p *primary) snapshot() Stats {
+	s := p.stats.snapshot()
+	p.mu.Lock()
+	b := p.buffer
+	p.mu.Unlock()
+	if b != nil {
+		c := b.Stats()
+		s.Backend, s.Held, s.Released, s.Dropped = c.Backend, c.HeldPackets, c.Released, c.Dropped
+	}
+	return s
+}
+
+// setBuffer is for the job's goroutine, which alone changes buffer and may read it freely.
+func (p *primary) setBuffer(b bufferqdisc.Buffer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.buffer = b
 }

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/hamgr/hamgr/hamgr/core"
@@ -109,6 +108,4 @@ func (a *Agent) stopAll() {
 }
 
 // final says that repeating a command cannot help.
-func final(err error) bool {
-	return errors.Is(err, core.ErrStaleGeneration) || errors.Is(err, core.ErrUnknownDomain) || errors.Is(err, core.ErrWrongPhase)
-}
+func final(err error) bool { return core.Refused(err) }

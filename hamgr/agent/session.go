@@ -85,7 +85,7 @@ func (p *primary) setUpBuffer(o core.Protection, info domain.Info) error {
 	if err != nil {
 		return fmt.Errorf("output buffer of %s: %w", o.Domain, err)
 	}
-	p.buffer = b
+	p.setBuffer(b)
 	return nil
 }
 

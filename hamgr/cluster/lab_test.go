@@ -1,0 +1,174 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/core"
+)
+
+const patience = 20 * time.Second
+
+// lab is a cluster in this process: real Raft over TCP, each host with a loopback
+// address of its own, h1 to h3 the managers.
+type lab struct {
+	*testing.T
+	port  int
+	dir   string
+	tune  func(*Config)
+	hosts map[string]*Cluster
+}
+
+func newLab(t *testing.T, tune func(*Config)) *lab {
+	before := runtime.NumGoroutine()
+	ln, err := net.Listen("tcp", "127.0.20.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	l := &lab{T: t, port: ln.Addr().(*net.TCPAddr).Port, dir: t.TempDir(), tune: tune, hosts: map[string]*Cluster{}}
+	t.Cleanup(func() {
+		for name := range l.hosts {
+			l.stop(name)
+		}
+		l.settle(before)
+	})
+	return l
+}
+
+// settle sees to it that no goroutine has stayed behind.
+func (l *lab) settle(before int) {
+	for limit := time.Now().Add(patience); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			stacks := make([]byte, 1<<20)
+			l.Fatalf("goroutines left behind:\n%s", stacks[:runtime.Stack(stacks, true)])
+		}
+	}
+}
+
+func address(name string) string { return "127.0.20." + name[1:] }
+
+func (l *lab) config(name string) Config {
+	cfg := Config{Node: name, ID: "id-" + name, Addr: address(name), Port: l.port, Dir: filepath.Join(l.dir, name),
+		Heartbeat: 300 * time.Millisecond, Log: io.Discard, Managers: map[string]string{}}
+	for _, m := range []string{"h1", "h2", "h3"} {
+		cfg.Managers[m] = address(m)
+	}
+	if l.tune != nil {
+		l.tune(&cfg)
+	}
+	return cfg
+}
+
+func (l *lab) start(names ...string) {
+	l.Helper()
+	for _, name := range names {
+		c, err := Open(l.config(name))
+		if err != nil {
+			l.Fatal(err)
+		}
+		l.hosts[name] = c
+	}
+}
+
+func (l *lab) stop(name string) {
+	l.Helper()
+	c := l.hosts[name]
+	delete(l.hosts, name)
+	if err := c.Close(); err != nil {
+		l.Error(err)
+	}
+}
+
+func (l *lab) register(names ...string) {
+	l.Helper()
+	ctx, cancel := context.WithTimeout(l.Context(), patience)
+	defer cancel()
+	for _, name := range names {
+		if err := l.hosts[name].Register(ctx, l.forward); err != nil {
+			l.Fatal(err)
+		}
+	}
+}
+
+// forward stands for the HTTP API: it finds the leader.
+func (l *lab) forward(ctx context.Context, cmd core.Command) error {
+	for _, c := range l.hosts {
+		if c.IsLeader() {
+			return c.Propose(ctx, cmd)
+		}
+	}
+	return ErrNotLeader
+}
+
+func (l *lab) leader() (string, *Cluster) {
+	l.Helper()
+	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		for name, c := range l.hosts {
+			if c.IsLeader() {
+				return name, c
+			}
+		}
+	}
+	l.Fatal("no leader")
+	return "", nil
+}
+
+// propose keeps trying through elections, as an agent does.
+func (l *lab) propose(cmd core.Command) error {
+	l.Helper()
+	for limit := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		ctx, cancel := context.WithTimeout(l.Context(), 2*time.Second)
+		err := l.forward(ctx, cmd)
+		cancel()
+		if err == nil || core.Refused(err) {
+			return err
+		}
+		if time.Now().After(limit) {
+			l.Fatalf("%s: %v", cmd.Kind, err)
+		}
+	}
+}
+
+func (l *lab) must(cmd core.Command) {
+	l.Helper()
+	if err := l.propose(cmd); err != nil {
+		l.Fatal(err)
+	}
+}
+
+func (l *lab) protect(domain, primary, backup string) {
+	l.Helper()
+	l.must(core.Command{Kind: core.Protect, Protection: &core.Protection{
+		Domain: domain, UUID: "uuid-" + domain, Primary: primary, Backup: backup}})
+}
+
+// sees waits until the State of a host satisfies ok.
+func (l *lab) sees(name, what string, ok func(core.State) bool) {
+	l.Helper()
+	changed, stop := l.hosts[name].Watch()
+	defer stop()
+	limit := time.After(patience)
+	for !ok(l.hosts[name].State()) {
+		select {
+		case <-changed:
+		case <-limit:
+			l.Fatalf("%s never saw %s: %+v", name, what, l.hosts[name].State())
+		}
+	}
+}
+
+func has(domain string, phase core.Phase, generation uint64) func(core.State) bool {
+	return func(s core.State) bool {
+		p, ok := s.Protections[domain]
+		return ok && p.Phase == phase && p.Generation == generation
+	}
+}
+
+func describe(s core.State) string { return fmt.Sprintf("%+v %v", s.Protections, s.Retired) }

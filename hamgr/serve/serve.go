@@ -1,0 +1,206 @@
+// Package serve wires one node together: libvirt, the managers, the detector, the agent,
+// the API and the alarms. Run owns every goroutine it starts and waits for each.
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hamgr/hamgr/detector"
+	"github.com/hamgr/hamgr/hamgr/agent"
+	"github.com/hamgr/hamgr/hamgr/alarm"
+	"github.com/hamgr/hamgr/hamgr/api"
+	"github.com/hamgr/hamgr/hamgr/cluster"
+	"github.com/hamgr/hamgr/hamgr/config"
+	"github.com/hamgr/hamgr/hamgr/core"
+	"github.com/hamgr/hamgr/hamgr/domain"
+)
+
+const (
+	heartbeatPort  = 7402
+	checkpointPort = 7403
+	libvirtWait    = 2 * time.Minute
+)
+
+// Run serves until ctx ends.
+func Run(ctx context.Context, cfg config.Config) error {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", cfg.Node)
+	id, err := config.NodeID(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	c, err := cluster.Open(cluster.Config{Node: cfg.Node, ID: id, Addr: cfg.Addr, Managers: cfg.Managers, Dir: filepath.Join(cfg.DataDir, "raft")})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	n := &node{cfg: cfg, id: id, cluster: c, log: log}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel(nil)
+	part := func(name string, f func(context.Context) error) {
+		wg.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	if err := n.watchPeers(part); err != nil {
+		return err
+	}
+	if err := n.work(ctx, part); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// node is what the parts of one node share.
+type node struct {
+	cfg      config.Config
+	id       string
+	cluster  *cluster.Cluster
+	detector *detector.Detector
+	log      *slog.Logger
+}
+
+type parts func(name string, f func(context.Context) error)
+
+// watchPeers starts what the cluster needs to live, before libvirt is asked for anything.
+func (n *node) watchPeers(part parts) (err error) {
+	peers := map[string]string{}
+	for name, addr := range n.cfg.Managers {
+		if name != n.cfg.Node {
+			peers[name] = hostPort(addr, heartbeatPort)
+		}
+	}
+	n.detector, err = detector.New(detector.Config{Self: n.cfg.Node, Listen: hostPort(n.cfg.Addr, heartbeatPort), Peers: peers})
+	if err != nil {
+		return err
+	}
+	alarms := alarm.New(n.cfg.InspectorURL, n.log)
+	n.cluster.OnEvent(alarms.Send)
+	part("detector", n.detector.Run)
+	part("alarms", func(ctx context.Context) error { alarms.Run(ctx); return nil })
+	part("leader", func(ctx context.Context) error { n.cluster.RunLeader(ctx, n.detector, nil); return nil })
+	part("peers", n.followNodes)
+	return nil
+}
+
+// followNodes gives the detector the nodes that are not managers.
+func (n *node) followNodes(ctx context.Context) error {
+	changed, stop := n.cluster.Watch()
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+		peers := map[string]string{}
+		for name, addr := range n.cfg.Managers {
+			peers[name] = hostPort(addr, heartbeatPort)
+		}
+		for name, other := range n.cluster.State().Nodes {
+			peers[name] = hostPort(other.Addr, heartbeatPort)
+		}
+		delete(peers, n.cfg.Node)
+		n.detector.SetPeers(peers)
+	}
+}
+
+// work starts the agent and the API once this node is one of the cluster.
+func (n *node) work(ctx context.Context, part parts) error {
+	a := agent.New(agent.Config{
+		Node: n.cfg.Node, Listen: hostPort(n.cfg.Addr, checkpointPort), MemoryDir: n.cfg.MemoryDir, RunDir: filepath.Join(n.cfg.MemoryDir, "run"),
+		Peer: func(name string) string { return hostPort(n.cluster.State().Nodes[name].Addr, checkpointPort) }, Log: n.log,
+	}, (*shared)(n))
+	srv := &api.Server{Node: n.cfg.Node, Cluster: n.cluster, Agent: a, Alive: n.alive}
+	part("api", func(ctx context.Context) error { return n.serveAPI(ctx, srv.Handler()) })
+	part("agent", func(ctx context.Context) error {
+		wait, cancel := context.WithTimeout(ctx, libvirtWait)
+		defer cancel()
+		host, err := domain.Open(wait, n.cfg.LibvirtURI)
+		if err != nil {
+			return err
+		}
+		if err := n.cluster.Register(ctx, n.forward); err != nil {
+			return err
+		}
+		n.log.Info("ready")
+		return a.Run(ctx, host)
+	})
+	return nil
+}
+
+func (n *node) alive() map[string]string {
+	out := map[string]string{}
+	for name, s := range n.detector.Status() {
+		out[name] = string(s.State)
+	}
+	return out
+}
+
+// forward hands a command to the leader's node.
+func (n *node) forward(ctx context.Context, c core.Command) error {
+	_, addr := n.cluster.Leader()
+	if addr == "" {
+		return cluster.ErrNotLeader
+	}
+	return api.NewClient("http://"+hostPort(addr, api.Port)).Propose(ctx, c)
+}
+
+// shared is the cluster as the agent sees it: commands find the leader.
+type shared node
+
+func (s *shared) State() core.State                { return s.cluster.State() }
+func (s *shared) Watch() (<-chan struct{}, func()) { return s.cluster.Watch() }
+func (s *shared) Propose(ctx context.Context, c core.Command) error {
+	if s.cluster.IsLeader() {
+		return s.cluster.Propose(ctx, c)
+	}
+	return (*node)(s).forward(ctx, c)
+}
+
+func (n *node) serveAPI(ctx context.Context, h http.Handler) error {
+	if err := os.MkdirAll(filepath.Dir(n.cfg.Socket), 0o755); err != nil {
+		return err
+	}
+	os.Remove(n.cfg.Socket)
+	unix, err := net.Listen("unix", n.cfg.Socket)
+	if err != nil {
+		return err
+	}
+	os.Chmod(n.cfg.Socket, 0o600)
+	tcp, err := net.Listen("tcp", hostPort(n.cfg.Addr, api.Port))
+	if err != nil {
+		unix.Close()
+		return err
+	}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	ended := make(chan error, 2)
+	go func() { ended <- srv.Serve(unix) }()
+	go func() { ended <- srv.Serve(tcp) }()
+	select {
+	case <-ctx.Done():
+		return srv.Close()
+	case err := <-ended:
+		srv.Close()
+		return err
+	}
+}
+
+func hostPort(addr string, port int) string { return net.JoinHostPort(addr, fmt.Sprint(port)) }
