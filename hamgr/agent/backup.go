@@ -28,6 +28,7 @@ type backup struct {
 
 	replica *storage.Replica
 	standby *domain.Standby
+	begun   bool // the first copy is over
 
 	once sync.Once     // of takeOver and discard: only the first counts
 	done chan struct{} // receive has ended
@@ -182,8 +183,12 @@ func (b *backup) take(rep *storage.Replica, r *wire.Receiver, f wire.Frame) erro
 	g := b.hello.Generation
 	switch f.Type {
 	case wire.TypeBegin:
+		b.begun = true
 		return rep.Begin(g, f.Epoch)
 	case wire.TypePages:
+		if !b.begun {
+			return rep.WritePages(f.Payload)
+		}
 		return rep.AddPages(f.Payload)
 	case wire.TypeDeviceState:
 		rep.SetDeviceState(f.Payload)

@@ -1,0 +1,290 @@
+// Package testbed is a lab with hamgr on each host, a guest and a checking client: what
+// the demo, the end-to-end tests and the benchmarks share.
+package testbed
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/api"
+	"github.com/hamgr/hamgr/hamgr/core"
+	"github.com/hamgr/hamgr/test/guest/client"
+	"github.com/hamgr/hamgr/test/guest/image"
+	"github.com/hamgr/hamgr/test/lab"
+)
+
+// Options of a testbed.
+type Options struct {
+	Hosts    int
+	Out      string // directory for binaries, logs and results
+	Progress io.Writer
+}
+
+// Bed is a running testbed.
+type Bed struct {
+	*lab.Lab
+	Out   string
+	hosts []string
+}
+
+const guestAddr = "10.78.0.201"
+
+// Up builds what is needed and starts the lab.
+func Up(ctx context.Context, o Options) (*Bed, error) {
+	p, err := lab.Prepare(ctx, o.Progress)
+	if err != nil {
+		return nil, err
+	}
+	out, err := filepath.Abs(o.Out)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintln(o.Progress, "  building hamgr, the guest and its client")
+	if err := buildAll(ctx, out, p); err != nil {
+		return nil, err
+	}
+	b := &Bed{Out: out}
+	var managers []string
+	for i := 1; i <= o.Hosts; i++ {
+		b.hosts = append(b.hosts, fmt.Sprintf("h%d", i))
+		managers = append(managers, fmt.Sprintf("h%d=10.77.0.%d", i, i))
+	}
+	b.Lab, err = lab.Up(ctx, lab.Spec{
+		Root: p.Root, RunDir: filepath.Join(out, "logs"), Hosts: o.Hosts, Progress: o.Progress,
+		Binds: []lab.Bind{{From: filepath.Join(out, "bin"), To: "/opt/hamgr/bin"}, {From: filepath.Join(out, "guest"), To: "/opt/hamgr/guest"}},
+		Services: func(host string) []lab.Service {
+			return services(host, strings.Join(managers[:min(len(managers), 3)], ","))
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func services(host, managers string) []lab.Service {
+	if host == "client" {
+		return []lab.Service{{Name: "inspector", Args: []string{"/opt/hamgr/bin/inspector", "/var/log/lab/alarms.jsonl"}}}
+	}
+	return []lab.Service{{Name: "hamgr", Args: []string{"/opt/hamgr/bin/hamgr", "serve", "--node", host, "--addr", "10.77.0." + host[1:],
+		"--managers", managers, "--inspector", "http://10.77.0.100:12345"}}}
+}
+
+func buildAll(ctx context.Context, out string, p lab.Paths) error {
+	os.RemoveAll(filepath.Join(out, "logs"))
+	for _, b := range []struct {
+		name, pkg string
+		cgo       bool
+	}{{"hamgr", "cmd/hamgr", true}, {"inspector", "test/inspector", false}, {"ledgerclient", "test/guest/cmd/ledgerclient", false}} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-tags", "libvirt_dlopen", "-o", filepath.Join(out, "bin", b.name), "github.com/hamgr/hamgr/"+b.pkg)
+		if !b.cgo {
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		}
+		if msg, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s: %w: %s", b.name, err, msg)
+		}
+	}
+	return image.Build(ctx, p.Vmlinuz, p.Modules, filepath.Join(out, "guest"))
+}
+
+// StartGuest defines and starts g1 on a host and waits until its ledger answers.
+func (b *Bed) StartGuest(ctx context.Context, host string, memoryMiB uint) error {
+	xml, err := image.Guest{Name: "g1", MemoryMiB: memoryMiB, MAC: "52:54:00:78:00:01", IP: guestAddr + "/24", IP6: "fd78::201/64", Dir: "/opt/hamgr/guest"}.XML()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(b.Out, "guest", "g1.xml"), []byte(xml), 0o644); err != nil {
+		return err
+	}
+	h := b.Host(host)
+	if _, err := h.Exec(ctx, "virsh", "-q", "define", "/opt/hamgr/guest/g1.xml"); err != nil {
+		return err
+	}
+	if _, err := h.Exec(ctx, "virsh", "-q", "start", "g1"); err != nil {
+		return err
+	}
+	return b.waitPing(ctx)
+}
+
+func (b *Bed) waitPing(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		if _, err := b.Host("client").Exec(ctx, "ping", "-c1", "-W1", guestAddr); err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("the guest does not answer; see %s/logs", b.Out)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// Hamgr runs the command line on a host.
+func (b *Bed) Hamgr(ctx context.Context, host string, args ...string) (string, error) {
+	return b.Host(host).Exec(ctx, append([]string{"/opt/hamgr/bin/hamgr"}, args...)...)
+}
+
+// Status asks one host.
+func (b *Bed) Status(ctx context.Context, host string) (s api.Status, err error) {
+	err = b.json(ctx, &s, host, "status", "-o", "json")
+	return s, err
+}
+
+// Events asks one host.
+func (b *Bed) Events(ctx context.Context, host string) (e []core.Event, err error) {
+	err = b.json(ctx, &e, host, "events", "-o", "json")
+	return e, err
+}
+
+func (b *Bed) json(ctx context.Context, out any, host string, args ...string) error {
+	text, err := b.Host(host).Command(ctx, append([]string{"/opt/hamgr/bin/hamgr"}, args...)...).Output()
+	if err != nil {
+		return fmt.Errorf("hamgr %v on %s: %w", args, host, err)
+	}
+	return json.Unmarshal(text, out)
+}
+
+// WaitStatus polls a host until ok likes what it sees; ok gets g1, or nil.
+func (b *Bed) WaitStatus(ctx context.Context, host string, limit time.Duration, what string, ok func(api.Status, *api.ProtectionStatus) bool) (api.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var s api.Status
+	for {
+		var err error
+		if s, err = b.Status(ctx, host); err == nil {
+			var g *api.ProtectionStatus
+			if len(s.Protections) > 0 {
+				g = &s.Protections[0]
+			}
+			if ok(s, g) {
+				return s, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return s, fmt.Errorf("not within %s: %s; last seen %+v (%v)", limit, what, s, err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// WaitCluster waits until all nodes are there and a leader is known.
+func (b *Bed) WaitCluster(ctx context.Context) error {
+	_, err := b.WaitStatus(ctx, "h1", time.Minute, "all nodes alive", func(s api.Status, _ *api.ProtectionStatus) bool {
+		n := 0
+		for _, x := range s.Nodes {
+			if x.State == "alive" {
+				n++
+			}
+		}
+		return s.Leader != "" && n == len(b.hosts)
+	})
+	return err
+}
+
+// Client is a checking client at work on the client host.
+type Client struct {
+	cmd     *exec.Cmd
+	mu      sync.Mutex // guards samples
+	samples []client.Sample
+	result  client.Result
+	done    chan struct{}
+}
+
+// StartClient begins to ask the guest over one TCP connection.
+func (b *Bed) StartClient(ctx context.Context, interval time.Duration, seed uint64) (*Client, error) {
+	c := &Client{done: make(chan struct{})}
+	c.cmd = b.Host("client").Command(ctx, "/opt/hamgr/bin/ledgerclient", "-interval", interval.String(), "-seed", fmt.Sprint(seed))
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.cmd.Stderr = &bytes.Buffer{}
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go c.read(out)
+	return c, nil
+}
+
+func (c *Client) read(out io.Reader) {
+	defer close(c.done)
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		var line struct {
+			client.Sample
+			Result *client.Result `json:"result"`
+		}
+		if json.Unmarshal(lines.Bytes(), &line) != nil {
+			continue
+		}
+		c.mu.Lock()
+		if line.Result != nil {
+			c.result = *line.Result
+		} else {
+			c.samples = append(c.samples, line.Sample)
+		}
+		c.mu.Unlock()
+	}
+	c.cmd.Wait()
+}
+
+// Samples are the answers so far.
+func (c *Client) Samples() []client.Sample {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]client.Sample(nil), c.samples...)
+}
+
+// Failed says that the client has given up.
+func (c *Client) Failed() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Stop ends the client and returns its verdict.
+func (c *Client) Stop(b *Bed) (client.Result, error) {
+	b.Host("client").Exec(context.Background(), "pkill", "-TERM", "-x", "ledgerclient")
+	select {
+	case <-c.done:
+	case <-time.After(35 * time.Second):
+		return client.Result{}, fmt.Errorf("the client does not stop")
+	}
+	return c.result, nil
+}
+
+// Alarm is one event as the inspector got it.
+type Alarm struct {
+	Received time.Time `json:"received"`
+	Event    struct {
+		Type    string            `json:"type"`
+		Details map[string]string `json:"details"`
+	} `json:"event"`
+}
+
+// Alarms are what the inspector has received.
+func (b *Bed) Alarms() (list []Alarm, err error) {
+	data, err := os.ReadFile(filepath.Join(b.Out, "logs", "client", "alarms.jsonl"))
+	for line := range bytes.Lines(data) {
+		var a Alarm
+		if json.Unmarshal(line, &a) == nil {
+			list = append(list, a)
+		}
+	}
+	return list, err
+}
