@@ -1,0 +1,32 @@
+# Two commands matter: make demo, make test. Both need root on Debian, and Go.
+GO      ?= go
+TAGS    := libvirt_dlopen
+KEEP    ?= 0
+OUT     := out
+export GOFLAGS := $(GOFLAGS) -tags=$(TAGS)
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: deps ## out/bin/hamgr
+	$(GO) build -o $(OUT)/bin/hamgr ./cmd/hamgr
+
+demo: deps ## the main job: a protected VM outlives its host (KEEP=1 leaves it running)
+	@$(GO) build -o $(OUT)/bin/demo ./test/demo
+	@$(OUT)/bin/demo $(if $(filter 1,$(KEEP)),-keep)
+
+test: deps ## all tests, the end-to-end run among them
+	@test -z "$$(gofmt -l cmd hamgr qmp storage bufferqdisc detector test)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
+	$(GO) vet ./...
+	$(GO) test -timeout 25m -p 1 ./...
+
+deps: ## what this machine needs to build: a C compiler for libvirt's binding
+	@command -v gcc >/dev/null && command -v pkg-config >/dev/null && test -e /usr/include/libvirt/libvirt.h || \
+	  { echo "installing gcc, pkg-config, libvirt-dev"; apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends gcc libc6-dev pkg-config libvirt-dev; }
+
+clean: ## remove what was built and written here
+	rm -rf $(OUT)
+
+.PHONY: help build demo test deps clean
