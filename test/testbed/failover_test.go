@@ -207,9 +207,21 @@ func TestBadInput(t *testing.T) {
 	if err := b.waitPing(ctx); err != nil {
 		t.Fatal(err)
 	}
-	left, err := b.Host("h1").Exec(ctx, "ip", "-o", "link")
-	if err != nil || strings.Contains(left, " hh") || strings.Contains(left, " hr") {
-		t.Errorf("devices left on h1: %s %v", left, err)
+	nothingLeft(t, b)
+}
+
+// nothingLeft waits until the buffer's devices and filters are gone from h1.
+func nothingLeft(t *testing.T, b *Bed) {
+	t.Helper()
+	script := `ip -o link | grep -E ": h[hr][0-9a-f]{8}:"; for d in $(ls /sys/class/net); do tc filter show dev $d ingress | grep hamgr; done; true`
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		left, err := b.Host("h1").Exec(t.Context(), "sh", "-c", script)
+		if err == nil && left == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("left on h1: %s %v", left, err)
+		}
 	}
 }
 
