@@ -2,6 +2,7 @@ package colo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -33,6 +34,8 @@ const (
 func Probe(ctx context.Context, emulator string, kvm bool) (Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	ctx, quit := context.WithCancelCause(ctx)
+	defer quit(nil)
 	dir, err := os.MkdirTemp("", "hamgr-probe-")
 	if err != nil {
 		return Report{}, fmt.Errorf("colo: probe: %w", err)
@@ -49,8 +52,16 @@ func Probe(ctx context.Context, emulator string, kvm bool) (Report, error) {
 	if err := cmd.Start(); err != nil {
 		return Report{Missing: "QEMU does not start: " + err.Error(), Advice: probeAdvice}, nil
 	}
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
+	ended := make(chan struct{})
+	go func() {
+		err := cmd.Wait()
+		quit(fmt.Errorf("it ended (%v)", err))
+		close(ended)
+	}()
+	defer func() {
+		cmd.Process.Kill()
+		<-ended
+	}()
 	return try(ctx, socket), nil
 }
 
@@ -81,8 +92,8 @@ func dialRetry(ctx context.Context, socket string) (*qmp.Socket, error) {
 		if err == nil {
 			return mon, nil
 		}
-		if pause(ctx) != nil {
-			return nil, err
+		if perr := pause(ctx); perr != nil {
+			return nil, errors.Join(perr, err)
 		}
 	}
 }

@@ -1,19 +1,16 @@
 package colo
 
 import (
-	"context"
-	"os"
+	"strings"
 	"testing"
 )
 
-// TestProbeRealQEMU runs where HAMGR_TEST_QEMU names an emulator; the lab's tests set it.
-func TestProbeRealQEMU(t *testing.T) {
-	emulator := os.Getenv("HAMGR_TEST_QEMU")
-	if emulator == "" {
-		t.Skip("HAMGR_TEST_QEMU is not set: make test runs this inside a lab host")
-	}
-	r, err := Probe(context.Background(), emulator, false)
-	if err != nil || !r.OK {
-		t.Fatalf("probe: %+v, %v", r, err)
+// A real QEMU is probed by hamgr check in the end-to-end tests.
+func TestProbeOfWhatIsNoQEMU(t *testing.T) {
+	for _, emulator := range []string{"/bin/false", "/nonexistent"} {
+		r, err := Probe(t.Context(), emulator, false)
+		if err != nil || r.OK || r.Missing == "" || !strings.Contains(r.Advice, "QEMU") {
+			t.Errorf("%s: %+v, %v", emulator, r, err)
+		}
 	}
 }
