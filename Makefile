@@ -18,7 +18,7 @@ demo: deps ## the main job: a protected VM outlives its host (KEEP=1 leaves it r
 	@$(OUT)/bin/demo $(if $(filter 1,$(KEEP)),-keep)
 
 test: deps ## all tests, the end-to-end run among them
-	@test -z "$$(gofmt -l cmd hamgr qmp storage bufferqdisc detector test)" || { gofmt -l .; echo "run gofmt -w on these"; exit 1; }
+	@test -z "$$(gofmt -l cmd hamgr qmp storage bufferqdisc detector test)" || { gofmt -l .; echo "run gofmt -w on them"; exit 1; }
 	$(GO) vet ./...
 	$(GO) test -timeout 25m -p 1 ./...
 

@@ -63,15 +63,12 @@ func (c *Cluster) startRaft() (*raft.Raft, error) {
 	if c.old, err = c.store.wal.LastIndex(); err != nil {
 		return nil, fmt.Errorf("cluster: read the log's end: %w", err)
 	}
-	addr := string(c.cfg.raftAddress(c.cfg.Addr))
-	tcp, err := net.ResolveTCPAddr("tcp", addr)
+	layer, err := listen(string(c.cfg.raftAddress(c.cfg.Addr)))
 	if err != nil {
-		return nil, fmt.Errorf("cluster: address %s: %w", addr, err)
+		return nil, err
 	}
-	transport, err := raft.NewTCPTransportWithLogger(addr, tcp, 3, c.cfg.RPC, c.log)
-	if err != nil {
-		return nil, fmt.Errorf("cluster: listen on %s: %w", addr, err)
-	}
+	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: layer, MaxPool: 3, Timeout: c.cfg.RPC, Logger: c.log})
 	cfg := c.cfg.raft(c.log)
 	r, err := c.startOn(cfg, transport)
 	if err != nil {

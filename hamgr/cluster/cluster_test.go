@@ -113,7 +113,9 @@ func TestOneWinner(t *testing.T) {
 		errs := make([]error, len(kinds))
 		var wg sync.WaitGroup
 		for i, kind := range kinds {
-			wg.Go(func() { errs[i] = l.propose(core.Command{Kind: kind, Domain: "g1", Generation: p.Generation, Backup: p.Backup}) })
+			wg.Go(func() {
+				errs[i] = l.propose(core.Command{Kind: kind, Domain: "g1", Generation: p.Generation, Backup: p.Backup})
+			})
 		}
 		wg.Wait()
 		winner := 0

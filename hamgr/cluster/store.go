@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,12 +28,13 @@ var ErrDirInUse = errors.New("data directory is in use")
 type store struct {
 	lock      *os.File
 	wal       *wal.WAL
+	meta      *metadb.BoltMetaDB // raft-wal's; its Close forgets it
 	logs      raft.LogStore
 	snapshots raft.SnapshotStore
 }
 
 func openStore(dir string, log hclog.Logger) (_ *store, err error) {
-	s := &store{}
+	s := &store{meta: &metadb.BoltMetaDB{}}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -45,7 +47,7 @@ func openStore(dir string, log hclog.Logger) (_ *store, err error) {
 	if s.lock, err = lockDir(dir); err != nil {
 		return nil, err
 	}
-	if s.wal, err = wal.Open(logDir, wal.WithSegmentSize(segmentSize), wal.WithLogger(log.Named("wal"))); err != nil {
+	if s.wal, err = wal.Open(logDir, wal.WithSegmentSize(segmentSize), wal.WithMetaStore(s.meta), wal.WithLogger(log.Named("wal"))); err != nil {
 		return nil, fmt.Errorf("cluster: log in %s: %w", logDir, err)
 	}
 	if s.logs, err = raft.NewLogCache(logCache, s.wal); err != nil {
@@ -75,6 +77,7 @@ func (s *store) close() {
 	if s.wal != nil {
 		s.wal.Close()
 	}
+	_ = s.meta.Close()
 	if s.lock != nil {
 		s.lock.Close()
 	}

@@ -1,89 +1,127 @@
-// Package config is what one node is told: a YAML file, and the flags of hamgr serve.
 package config
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
-	"github.com/google/uuid"
 	"gopkg.in/yaml.v3"
 )
 
-// DefaultPath is where serve looks for its file.
+// DefaultPath is where hamgr serve looks for its configuration.
 const DefaultPath = "/etc/hamgr/hamgr.yaml"
 
-// Config is what one node is told.
+// Config is all that one node can be told. Durations are written as in 25ms or 8s.
 type Config struct {
-	Node         string            `yaml:"node"`
-	Addr         string            `yaml:"addr"`     // management address, without port
-	Managers     map[string]string `yaml:"managers"` // name to management address; the same on every node
-	DataDir      string            `yaml:"data_dir"`
-	Socket       string            `yaml:"socket"`
-	LibvirtURI   string            `yaml:"libvirt_uri"`
-	MemoryDir    string            `yaml:"memory_dir"` // libvirt's memory_backing_dir
-	InspectorURL string            `yaml:"inspector"`
+	Node     string            `yaml:"node"`     // this node's name; the host name if empty
+	Addr     string            `yaml:"addr"`     // this node's management address, an IP without port
+	Managers map[string]string `yaml:"managers"` // name to address of the 1, 3 or 5 managers; the same on every node
+	Cluster  string            `yaml:"cluster"`  // keeps apart clusters that share a network
+
+	DataDir    string `yaml:"data_dir"`    // the log of the cluster; on a disk that keeps its word at a sync
+	Socket     string `yaml:"socket"`      // the API for this host's root, a unix socket
+	LibvirtURI string `yaml:"libvirt_uri"` // where this host's guests are
+	MemoryDir  string `yaml:"memory_dir"`  // where replicas keep RAM: libvirt's memory_backing_dir, a tmpfs
+	RunDir     string `yaml:"run_dir"`     // FIFOs and other state that ends with a reboot, a tmpfs
+
+	InspectorURL string `yaml:"inspector_url"` // where alarms go; nowhere if empty
+
+	Epoch     time.Duration `yaml:"epoch"` // between two checkpoints, for protections that ask for nothing else
+	Heartbeat Heartbeat     `yaml:"heartbeat"`
+	Raft      Raft          `yaml:"raft"`
+	Ports     Ports         `yaml:"ports"`
 }
 
-// Default is a Config in which only the node's own facts are missing.
+// Heartbeat is how nodes watch each other.
+type Heartbeat struct {
+	Interval time.Duration `yaml:"interval"` // between two
+	Timeout  time.Duration `yaml:"timeout"`  // of silence until a host is suspected
+	Grace    time.Duration `yaml:"grace"`    // for hamgr to be restarted on a host that lives
+}
+
+// Raft is how the managers agree.
+type Raft struct {
+	Heartbeat   time.Duration `yaml:"heartbeat"`    // without a leader until another stands
+	Election    time.Duration `yaml:"election"`     // of one election
+	LeaderLease time.Duration `yaml:"leader_lease"` // without a majority until the leader steps down
+	Commit      time.Duration `yaml:"commit"`       // until a quiet leader sends its commit index
+}
+
+// Ports are the same on every node.
+type Ports struct {
+	API        int `yaml:"api"`        // TCP
+	Raft       int `yaml:"raft"`       // TCP
+	Heartbeat  int `yaml:"heartbeat"`  // UDP
+	Checkpoint int `yaml:"checkpoint"` // TCP
+}
+
+// Default is the configuration of a node that was told nothing.
 func Default() Config {
-	host, _ := os.Hostname()
-	return Config{Node: host, DataDir: "/var/lib/hamgr", Socket: "/run/hamgr/hamgr.sock", LibvirtURI: "qemu:///system", MemoryDir: "/dev/shm/hamgr"}
+	host, _ := os.Hostname() // empty is caught by Validate
+	host, _, _ = strings.Cut(host, ".")
+	return Config{
+		Node: host, DataDir: "/var/lib/hamgr", Socket: "/run/hamgr/hamgr.sock", RunDir: "/run/hamgr",
+		LibvirtURI: "qemu:///system", MemoryDir: "/dev/shm/hamgr", Epoch: 25 * time.Millisecond, Cluster: "hamgr",
+		Heartbeat: Heartbeat{Interval: 20 * time.Millisecond, Timeout: 250 * time.Millisecond, Grace: 8 * time.Second},
+		Raft: Raft{Heartbeat: 200 * time.Millisecond, Election: 200 * time.Millisecond,
+			LeaderLease: 150 * time.Millisecond, Commit: 20 * time.Millisecond},
+		Ports: Ports{API: 7400, Raft: 7401, Heartbeat: 7402, Checkpoint: 7403},
+	}
 }
 
-// Load reads a file over the defaults; one that is missing at DefaultPath changes nothing.
+// Load is Default overlaid with the file. At DefaultPath the file may be missing: flags
+// can say it all. A key that does not exist is an error, with its line. Load does not
+// validate: flags come after it.
 func Load(path string) (Config, error) {
 	c := Default()
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) && path == DefaultPath {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && path == DefaultPath {
 		return c, nil
 	}
 	if err != nil {
-		return c, err
+		return c, fmt.Errorf("configuration: %w", err)
 	}
-	d := yaml.NewDecoder(bytes.NewReader(data))
-	d.KnownFields(true)
-	if err := d.Decode(&c); err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) { // EOF: an empty file
+		return c, fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return c, nil
 }
 
-// Validate names the first thing that is wrong, and what to do.
-func (c Config) Validate() error {
-	switch {
-	case c.Node == "" || strings.ContainsAny(c.Node, "/ \t"):
-		return fmt.Errorf("node name %q: give --node a name without spaces", c.Node)
-	case net.ParseIP(c.Addr) == nil:
-		return fmt.Errorf("management address %q is not an IP address: give --addr this node's", c.Addr)
-	case len(c.Managers) == 0:
-		return errors.New("no managers: give --managers name=address,... the same on every node")
-	case len(c.Managers)%2 == 0:
-		return fmt.Errorf("%d managers: use 1, 3 or 5, an even number survives no more failures", len(c.Managers))
+// ParseManagers reads the form of the --managers flag, h1=10.0.0.1,h2=10.0.0.2.
+func ParseManagers(s string) (map[string]string, error) {
+	out := map[string]string{}
+	for part := range strings.SplitSeq(s, ",") {
+		name, addr, ok := strings.Cut(strings.TrimSpace(part), "=")
+		if !ok || name == "" || addr == "" {
+			return nil, fmt.Errorf("managers: %q is not name=address", part)
+		}
+		if _, twice := out[name]; twice {
+			return nil, fmt.Errorf("managers: %s is there twice", name)
+		}
+		out[name] = addr
 	}
-	if a, ok := c.Managers[c.Node]; ok && a != c.Addr {
-		return fmt.Errorf("manager %s is at %s in --managers but this node's --addr is %s", c.Node, a, c.Addr)
-	}
-	return nil
+	return out, nil
 }
 
-// NodeID is made once per installation and kept in dir.
-func NodeID(dir string) (string, error) {
-	path := filepath.Join(dir, "node-id")
-	data, err := os.ReadFile(path)
-	if err == nil {
-		return strings.TrimSpace(string(data)), nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return "", err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	id := uuid.NewString()
-	return id, os.WriteFile(path, []byte(id+"\n"), 0o600)
-}
+// IsManager says whether this node is one of the managers.
+func (c Config) IsManager() bool { return c.Managers[c.Node] != "" }
+
+// APIAddr is the host:port of the API on the node at address addr.
+func (c Config) APIAddr(addr string) string { return join(addr, c.Ports.API) }
+
+// HeartbeatAddr is the host:port for heartbeats on the node at address addr.
+func (c Config) HeartbeatAddr(addr string) string { return join(addr, c.Ports.Heartbeat) }
+
+// CheckpointAddr is the host:port for checkpoints on the node at address addr.
+func (c Config) CheckpointAddr(addr string) string { return join(addr, c.Ports.Checkpoint) }
+
+func join(addr string, port int) string { return net.JoinHostPort(addr, strconv.Itoa(port)) }
