@@ -45,10 +45,15 @@ func (a *app) protect() *cobra.Command {
 // the operator gets the cause, and nothing half-done stays.
 func (a *app) follow(ctx context.Context, p core.Protection) (core.Protection, error) {
 	last := -1
+	lag := time.Now().Add(2 * time.Second) // this node may learn of the leader's word a moment later
 	for {
 		st, err := a.find(ctx, p.Domain)
-		if err != nil {
+		if err == nil {
+			lag = time.Time{}
+		} else if time.Now().After(lag) {
 			return p, err
+		} else {
+			st.Protection = p
 		}
 		switch {
 		case st.Phase == core.Protected:

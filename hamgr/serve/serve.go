@@ -154,12 +154,25 @@ func (n *node) alive() map[string]string {
 	return out
 }
 
-// forward hands a command to the leader's node.
+// forward hands a command to the leader's node; while this node knows of none, to any
+// manager that answers, which sends it on.
 func (n *node) forward(ctx context.Context, c core.Command) error {
-	_, addr := n.cluster.Leader()
-	if addr == "" {
-		return cluster.ErrNotLeader
+	if _, addr := n.cluster.Leader(); addr != "" {
+		return n.proposeAt(ctx, addr, c)
 	}
+	err := error(cluster.ErrNotLeader)
+	for name, addr := range n.cfg.Managers {
+		if name == n.cfg.Node {
+			continue
+		}
+		if err = n.proposeAt(ctx, addr, c); err == nil || core.Refused(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func (n *node) proposeAt(ctx context.Context, addr string, c core.Command) error {
 	return api.NewClient("http://"+hostPort(addr, api.Port)).Propose(ctx, c)
 }
 
