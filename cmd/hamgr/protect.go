@@ -35,7 +35,7 @@ func (a *app) protect() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&q.Backup, "backup", "", "the node to hold the replica (default: chosen)")
-	c.Flags().DurationVar(&epoch, "epoch", 25*time.Millisecond, "time between two checkpoints; half of it is added to the latency")
+	c.Flags().DurationVar(&epoch, "epoch", 0, "time between two checkpoints, half of it is added to the latency (default 25ms)")
 	c.Flags().StringVar(&mode, "mode", "buffer", "buffer: output waits for its checkpoint")
 	c.Flags().BoolVar(&wait, "wait", true, "wait until the first checkpoint is committed")
 	return c

@@ -16,7 +16,6 @@ import (
 )
 
 const (
-	defaultEpoch     = 25 * time.Millisecond
 	minEpoch         = 5 * time.Millisecond
 	maxEpoch         = 10 * time.Second
 	preflightTimeout = 15 * time.Second
@@ -55,7 +54,7 @@ func (s *Server) protect(r *http.Request, in json.RawMessage) (any, error) {
 func (s *Server) order(q ProtectRequest) (core.Protection, error) {
 	p := core.Protection{Domain: q.Domain, Pinned: q.Backup, Mode: q.Mode, Epoch: time.Duration(q.EpochMS) * time.Millisecond}
 	if p.Epoch == 0 {
-		p.Epoch = defaultEpoch
+		p.Epoch = s.Epoch
 	}
 	if p.Mode == "" {
 		p.Mode = core.Buffer

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -19,6 +20,8 @@ import (
 // Server answers for one node.
 type Server struct {
 	Node    string
+	Port    int           // of the API on every node, TCP
+	Epoch   time.Duration // for protections that ask for nothing else
 	Cluster Cluster
 	Agent   Agent
 	Alive   func() map[string]string // state of each other node
@@ -79,7 +82,9 @@ func (s *Server) onLeader(h handler) http.HandlerFunc {
 	}
 }
 
-func (s *Server) peer(addr string) *Client { return NewClient(fmt.Sprintf("http://%s:%d", addr, Port)) }
+func (s *Server) peer(addr string) *Client {
+	return NewClient("http://" + net.JoinHostPort(addr, fmt.Sprint(s.Port)))
+}
 
 func reply(w http.ResponseWriter, out any, err error) {
 	w.Header().Set("Content-Type", "application/json")

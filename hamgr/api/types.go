@@ -9,9 +9,6 @@ import (
 	"github.com/hamgr/hamgr/hamgr/core"
 )
 
-// Port is where nodes serve the API on the management network, TCP.
-const Port = 7400
-
 // Error is a failure as the API reports it.
 type Error struct {
 	Code    string `json:"code"` // not-found, conflict, refused, unreachable, bad-request, failed

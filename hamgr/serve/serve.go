@@ -24,11 +24,8 @@ import (
 	"github.com/hamgr/hamgr/hamgr/domain"
 )
 
-const (
-	heartbeatPort  = 7402
-	checkpointPort = 7403
-	libvirtWait    = 2 * time.Minute
-)
+// libvirtWait bounds the wait for libvirt at the start.
+const libvirtWait = 2 * time.Minute
 
 // Run serves until ctx ends.
 func Run(ctx context.Context, cfg config.Config) error {
@@ -37,7 +34,10 @@ func Run(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	c, err := cluster.Open(cluster.Config{Node: cfg.Node, ID: id, Addr: cfg.Addr, Managers: cfg.Managers, Dir: filepath.Join(cfg.DataDir, "raft")})
+	c, err := cluster.Open(cluster.Config{
+		Node: cfg.Node, ID: id, Addr: cfg.Addr, Managers: cfg.Managers, Port: cfg.Ports.Raft, Dir: filepath.Join(cfg.DataDir, "raft"),
+		Heartbeat: cfg.Raft.Heartbeat, Election: cfg.Raft.Election, LeaderLease: cfg.Raft.LeaderLease, Commit: cfg.Raft.Commit,
+	})
 	if err != nil {
 		return err
 	}
@@ -84,10 +84,13 @@ func (n *node) watchPeers(part parts) (err error) {
 	peers := map[string]string{}
 	for name, addr := range n.cfg.Managers {
 		if name != n.cfg.Node {
-			peers[name] = hostPort(addr, heartbeatPort)
+			peers[name] = hostPort(addr, n.cfg.Ports.Heartbeat)
 		}
 	}
-	n.detector, err = detector.New(detector.Config{Self: n.cfg.Node, Listen: hostPort(n.cfg.Addr, heartbeatPort), Peers: peers})
+	n.detector, err = detector.New(detector.Config{
+		Self: n.cfg.Node, Listen: hostPort(n.cfg.Addr, n.cfg.Ports.Heartbeat), Peers: peers, Cluster: n.cfg.Cluster,
+		Interval: n.cfg.Heartbeat.Interval, Timeout: n.cfg.Heartbeat.Timeout, ProcessGrace: n.cfg.Heartbeat.Grace,
+	})
 	if err != nil {
 		return err
 	}
@@ -112,10 +115,10 @@ func (n *node) followNodes(ctx context.Context) error {
 		}
 		peers := map[string]string{}
 		for name, addr := range n.cfg.Managers {
-			peers[name] = hostPort(addr, heartbeatPort)
+			peers[name] = hostPort(addr, n.cfg.Ports.Heartbeat)
 		}
 		for name, other := range n.cluster.State().Nodes {
-			peers[name] = hostPort(other.Addr, heartbeatPort)
+			peers[name] = hostPort(other.Addr, n.cfg.Ports.Heartbeat)
 		}
 		delete(peers, n.cfg.Node)
 		n.detector.SetPeers(peers)
@@ -125,10 +128,10 @@ func (n *node) followNodes(ctx context.Context) error {
 // work starts the agent and the API once this node is one of the cluster.
 func (n *node) work(ctx context.Context, part parts) error {
 	a := agent.New(agent.Config{
-		Node: n.cfg.Node, Listen: hostPort(n.cfg.Addr, checkpointPort), MemoryDir: n.cfg.MemoryDir, RunDir: filepath.Join(n.cfg.MemoryDir, "run"),
-		Peer: func(name string) string { return hostPort(n.cluster.State().Nodes[name].Addr, checkpointPort) }, Log: n.log,
+		Node: n.cfg.Node, Listen: hostPort(n.cfg.Addr, n.cfg.Ports.Checkpoint), MemoryDir: n.cfg.MemoryDir, RunDir: n.cfg.RunDir,
+		Peer: func(name string) string { return hostPort(n.cluster.State().Nodes[name].Addr, n.cfg.Ports.Checkpoint) }, Log: n.log,
 	}, (*shared)(n))
-	srv := &api.Server{Node: n.cfg.Node, Cluster: n.cluster, Agent: a, Alive: n.alive}
+	srv := &api.Server{Node: n.cfg.Node, Port: n.cfg.Ports.API, Epoch: n.cfg.Epoch, Cluster: n.cluster, Agent: a, Alive: n.alive}
 	part("api", func(ctx context.Context) error { return n.serveAPI(ctx, srv.Handler()) })
 	part("agent", func(ctx context.Context) error {
 		wait, cancel := context.WithTimeout(ctx, libvirtWait)
@@ -173,7 +176,7 @@ func (n *node) forward(ctx context.Context, c core.Command) error {
 }
 
 func (n *node) proposeAt(ctx context.Context, addr string, c core.Command) error {
-	return api.NewClient("http://"+hostPort(addr, api.Port)).Propose(ctx, c)
+	return api.NewClient("http://"+hostPort(addr, n.cfg.Ports.API)).Propose(ctx, c)
 }
 
 // shared is the cluster as the agent sees it: commands find the leader.
@@ -198,7 +201,7 @@ func (n *node) serveAPI(ctx context.Context, h http.Handler) error {
 		return err
 	}
 	os.Chmod(n.cfg.Socket, 0o600)
-	tcp, err := net.Listen("tcp", hostPort(n.cfg.Addr, api.Port))
+	tcp, err := net.Listen("tcp", hostPort(n.cfg.Addr, n.cfg.Ports.API))
 	if err != nil {
 		unix.Close()
 		return err

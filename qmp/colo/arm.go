@@ -214,23 +214,23 @@ func leave(ctx context.Context, c *qmp.Client) error {
 }
 
 // settle waits until the migration is over, and lets a guest run that it left stopped.
+// QEMU refuses to while its COLO thread is still on its way out; so repeat.
 func settle(ctx context.Context, c *qmp.Client) error {
 	for {
 		m, run, err := Status(ctx, c)
 		if err != nil {
 			return err
 		}
+		var refused error
 		switch {
-		case m == "active" || m == "cancelling" || m == "colo" || m == "setup":
+		case m == "active" || m == "cancelling" || m == "colo" || m == "setup" || m == "device":
 		case run == "running":
 			return clearCapabilities(c)
 		default:
-			if err := c.Execute(ctx, "cont", nil, nil); err != nil {
-				return err
-			}
+			refused = c.Execute(ctx, "cont", nil, nil)
 		}
 		if err := pause(ctx); err != nil {
-			return fmt.Errorf("colo: the migration is %q and the guest %q: %w", m, run, err)
+			return fmt.Errorf("colo: the migration is %q and the guest %q: %w", m, run, errors.Join(err, refused))
 		}
 	}
 }
