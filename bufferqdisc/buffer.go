@@ -1,6 +1,11 @@
 package bufferqdisc
 
 import (
+	"errors"
+	"fmt"
+
+	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
+	"github.com/hamgr/hamgr/bufferqdisc/plug"
 	"github.com/hamgr/hamgr/bufferqdisc/relay"
 )
 
@@ -8,14 +13,25 @@ import (
 type Epoch = uint64
 
 // Stats counts what a buffer did since its Setup.
-type Stats = relay.Stats
+type Stats = hook.Stats
 
-// Buffer holds the output of one guest, all of its NICs together.
+// Errors of a Buffer, for errors.Is.
+var (
+	ErrCut      = hook.ErrCut      // the tap is cut; Clear opens it
+	ErrInTheWay = hook.ErrInTheWay // somebody else's filter sits on the tap
+	ErrNotEnded = hook.ErrNotEnded // that epoch has not ended; nothing was released
+	ErrClosed   = hook.ErrClosed   // the buffer was torn down
+	ErrLost     = hook.ErrLost     // a device of the buffer's is gone, and packets with it
+)
+
+// Buffer holds the output of one guest, all of its NICs together. Its methods may be
+// called from any goroutine.
 type Buffer interface {
-	// Hold goes from open to holding.
+	// Hold goes from open to holding. While it fails, all is open as before.
 	Hold() error
 	// EndEpoch is called while the guest stands still: all it has sent so far
-	// belongs to the epoch returned, or to one before it.
+	// belongs to the epoch returned, or to one before it. After an error that is not
+	// sure; the checkpoint must not be committed.
 	EndEpoch() (Epoch, error)
 	// Release lets an epoch and all before it go, in order.
 	Release(Epoch) error
@@ -26,7 +42,7 @@ type Buffer interface {
 	// Teardown is Open, and removes every trace. Only with the cluster's leave.
 	Teardown() error
 	// Abandon drops what is held and leaves the taps cut, even when this process
-	// is gone, until Clear.
+	// is gone, until Clear. After a Teardown it does nothing.
 	Abandon() error
 }
 
@@ -35,16 +51,62 @@ type Config struct {
 	Name       string   // the guest, for messages
 	Taps       []string // its network devices on this host
 	LimitBytes int      // held at most; beyond it packets are dropped and counted. Default 64 MiB
+	Backend    string   // "relay", "plug", or "": plug where the kernel has it, else relay
 }
 
-// Setup readies a buffer that is open: packets pass as before. It changes nothing when it fails.
+const defaultLimit = 64 << 20
+
+// Setup readies a buffer that is open: packets pass as before. It changes nothing when
+// it fails: ErrCut when an earlier process left a tap cut, ErrInTheWay when a tap's
+// ingress is in other use.
 func Setup(c Config) (Buffer, error) {
-	if c.LimitBytes == 0 {
-		c.LimitBytes = 64 << 20
+	if c.LimitBytes <= 0 {
+		c.LimitBytes = defaultLimit
 	}
-	return relay.New(c.Taps, c.LimitBytes)
+	b, err := setup(c)
+	if err != nil {
+		return nil, fmt.Errorf("output buffer of %s: %w", c.Name, err)
+	}
+	return b, nil
 }
 
-// Clear removes what an earlier process left on these taps, which opens them. Only with
-// the cluster's leave.
-func Clear(taps []string) error { return relay.Clear(taps) }
+func setup(c Config) (Buffer, error) {
+	switch c.Backend {
+	case "":
+		if plug.Probe() == nil {
+			return asBuffer(plug.New(c.Taps, c.LimitBytes))
+		}
+		return asBuffer(relay.New(c.Taps, c.LimitBytes))
+	case "relay":
+		return asBuffer(relay.New(c.Taps, c.LimitBytes))
+	case "plug":
+		if err := plug.Probe(); err != nil {
+			return nil, err
+		}
+		return asBuffer(plug.New(c.Taps, c.LimitBytes))
+	}
+	return nil, fmt.Errorf("no backend %q; there are relay and plug", c.Backend)
+}
+
+// asBuffer keeps a nil pointer from becoming a Buffer that is not nil.
+func asBuffer[B Buffer](b B, err error) (Buffer, error) {
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Clear removes what an earlier process left on these taps, which opens them; a tap
+// that is gone is no error. Other people's filters stay. Only with the cluster's leave.
+func Clear(taps []string) error {
+	h, err := hook.Handle()
+	if err != nil {
+		return err
+	}
+	defer h.Delete()
+	var errs []error
+	for _, t := range taps {
+		errs = append(errs, hook.Clear(h, t), plug.Remove(h, t))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,86 @@
+package relay
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+)
+
+const (
+	skbMark  = 8 // offset of mark in struct __sk_buff (include/uapi/linux/bpf.h)
+	actOK    = 0 // TC_ACT_OK (include/uapi/linux/pkt_cls.h)
+	actShot  = 2 // TC_ACT_SHOT
+	fIngress = 1 // BPF_F_INGRESS
+)
+
+// newMark is what packets that may pass carry from our release TAP to the tap. It is
+// beside the packet, not in it: what a guest writes into its tap has mark 0, always.
+// It is random, so that no other relay's packets pass here.
+func newMark() uint32 {
+	var b [4]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return binary.NativeEndian.Uint32(b[:]) | 1
+}
+
+// holdProgram redirects what is not marked to the device; what is loses its mark, which
+// means nothing to the host's own rules, and passes.
+func holdProgram(ifindex int, mark uint32) asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(asm.R2, asm.R1, skbMark, asm.Word),
+		asm.JEq.Imm32(asm.R2, int32(mark), "pass"),
+		asm.Mov.Imm(asm.R1, int32(ifindex)),
+		asm.Mov.Imm(asm.R2, 0),
+		asm.FnRedirect.Call(),
+		asm.Return(),
+		asm.Mov.Imm(asm.R2, 0).WithSymbol("pass"),
+		asm.StoreMem(asm.R1, skbMark, asm.R2, asm.Word),
+		asm.Mov.Imm(asm.R0, actOK),
+		asm.Return(),
+	}
+}
+
+// releaseProgram marks everything and hands it to the device as if it had received it.
+func releaseProgram(ifindex int, mark uint32) asm.Instructions {
+	return asm.Instructions{
+		asm.Mov.Imm32(asm.R2, int32(mark)),
+		asm.StoreMem(asm.R1, skbMark, asm.R2, asm.Word),
+		asm.Mov.Imm(asm.R1, int32(ifindex)),
+		asm.Mov.Imm(asm.R2, fIngress),
+		asm.FnRedirect.Call(),
+		asm.Return(),
+	}
+}
+
+// dropProgram lets nothing pass, marked or not.
+func dropProgram() asm.Instructions {
+	return asm.Instructions{asm.Mov.Imm(asm.R0, actShot), asm.Return()}
+}
+
+// programs are loaded at Setup, so that Hold and Abandon cannot fail for want of memory.
+type programs struct{ hold, release, drop *ebpf.Program }
+
+func loadPrograms(tap, hold int) (p programs, err error) {
+	mark := newMark()
+	for _, l := range []struct {
+		to  **ebpf.Program
+		ins asm.Instructions
+	}{
+		{&p.hold, holdProgram(hold, mark)},
+		{&p.release, releaseProgram(tap, mark)},
+		{&p.drop, dropProgram()},
+	} {
+		*l.to, err = ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, Instructions: l.ins, License: "Apache-2.0"})
+		if err != nil {
+			return p, errors.Join(fmt.Errorf("load a BPF program (needs CAP_BPF and a kernel with cls_bpf): %w", err), p.close())
+		}
+	}
+	return p, nil
+}
+
+func (p programs) close() error {
+	return errors.Join(p.hold.Close(), p.release.Close(), p.drop.Close()) // nil programs close
+}
