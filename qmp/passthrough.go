@@ -2,20 +2,24 @@ package qmp
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"os"
 
 	goqemu "github.com/digitalocean/go-qemu/qmp"
 )
 
-// CommandFunc sends one command line, with files if any, and returns QEMU's reply.
-// libvirt's virDomainQemuMonitorCommandWithFiles is one.
+// CommandFunc sends one command line, with files if any, and returns QEMU's reply line.
+// libvirt's virDomainQemuMonitorCommandWithFiles is one. It has to be safe for concurrent
+// use, since a call given up may still be under way.
 type CommandFunc func(line string, files []*os.File) (string, error)
 
 // Passthrough is a monitor over somebody else's connection to QEMU.
 type Passthrough struct{ run CommandFunc }
 
-var _ goqemu.Monitor = (*Passthrough)(nil)
+var (
+	_ goqemu.Monitor = (*Passthrough)(nil)
+	_ FileRunner     = (*Passthrough)(nil)
+)
 
 // NewPassthrough makes a monitor of a function.
 func NewPassthrough(run CommandFunc) *Passthrough { return &Passthrough{run} }
@@ -38,7 +42,8 @@ func (p *Passthrough) RunWithFile(command []byte, f *os.File) ([]byte, error) {
 	return []byte(out), err
 }
 
-// Events is not to be had here: take libvirt's own events.
+// Events is not to be had here: take libvirt's own events. The error is go-qemu's
+// ErrEventsNotSupported.
 func (p *Passthrough) Events(context.Context) (<-chan goqemu.Event, error) {
-	return nil, errors.New("qmp: a passthrough has no events; take libvirt's")
+	return nil, fmt.Errorf("qmp: a passthrough takes commands only, ask libvirt for events: %w", goqemu.ErrEventsNotSupported)
 }
