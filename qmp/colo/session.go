@@ -1,12 +1,9 @@
 package colo
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 
 	"github.com/hamgr/hamgr/qmp"
@@ -23,18 +20,18 @@ const (
 	msgVMStateLoaded
 )
 
-const maxDeviceState = 64 << 20
-
-// Session is one QEMU in COLO, its checkpoints coming here. Not safe for concurrent use,
-// except that cancelling the context of a call ends it (and the session).
+// Session is one QEMU in COLO, its checkpoints coming here. It is not safe for concurrent
+// use, except that the end of a call's context ends the call and the session. After any
+// error only Disarm is of use.
 type Session struct {
 	client *qmp.Client
 	conn   net.Conn
 	in     *reader
-	state  []byte
+	state  []byte // reused for every checkpoint
 }
 
-// Configuration is the stream's configuration section, needed to restore.
+// Configuration is the stream's configuration section without its type byte, as
+// WriteRestore wants it.
 func (s *Session) Configuration() []byte { return s.in.config }
 
 // BlockList is the guest's RAM blocks in QEMU's order.
@@ -44,10 +41,14 @@ func (s *Session) BlockList() []Block { return s.in.blocks }
 func (s *Session) guard(ctx context.Context, f func() error) error {
 	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
 	err := f()
-	if !stop() && ctx.Err() != nil {
-		return fmt.Errorf("colo: %w", context.Cause(ctx))
+	switch {
+	case stop() || ctx.Err() == nil:
+		return err
+	case err != nil:
+		return fmt.Errorf("colo: given up: %w (%v)", context.Cause(ctx), err)
+	default:
+		return fmt.Errorf("colo: given up: %w", context.Cause(ctx))
 	}
-	return err
 }
 
 func (s *Session) send(msgs ...uint32) error {
@@ -55,107 +56,67 @@ func (s *Session) send(msgs ...uint32) error {
 	for _, m := range msgs {
 		b = binary.BigEndian.AppendUint32(b, m)
 	}
+	return s.write(b)
+}
+
+func (s *Session) write(b []byte) error {
 	if _, err := s.conn.Write(b); err != nil {
-		return fmt.Errorf("colo: %w", err)
+		return fmt.Errorf("colo: answering QEMU: %w", err)
 	}
 	return nil
 }
 
-// shut ends the return path's ordinary part (migration/migration.c, MIG_RP_MSG_SHUT).
-func (s *Session) shut() error {
-	_, err := s.conn.Write([]byte{0, 1, 0, 4, 0, 0, 0, 0})
-	return err
-}
-
-func (s *Session) expect(want uint32) error {
-	if got := s.in.u32(); s.in.err == nil && got != want {
-		s.in.protocol("COLO message %d instead of %d", got, want)
-	}
-	return s.in.err
-}
+// shut ends the return path's ordinary part (migration/migration.c, MIG_RP_MSG_SHUT):
+// message 1, 4 bytes long, 0 for no error.
+func (s *Session) shut() error { return s.write([]byte{0, 1, 0, 4, 0, 0, 0, 0}) }
 
 // Ready lets the guest run after Arm.
 func (s *Session) Ready() error { return s.send(msgReady) }
 
-// WaitRequest waits until QEMU asks for a checkpoint. The guest runs until Capture answers.
+// WaitRequest waits until QEMU asks for a checkpoint. The guest runs until Capture
+// answers: the time between the two is the caller's.
 func (s *Session) WaitRequest(ctx context.Context) error {
-	return s.guard(ctx, func() error { return s.expect(msgRequest) })
+	return s.guard(ctx, func() error { return s.in.expect(msgRequest) })
 }
 
-// Capture takes one checkpoint. stopped is called once the guest stands still, with all
-// its output and disk writes done, before its pages are read. The device state is valid
-// until the next Capture. The guest stays stopped until Resume.
+// Capture takes one checkpoint. stopped (may be nil) is called once the guest stands
+// still, with all its output and disk writes done, before its pages are read. The device
+// state is valid until the next Capture. The guest stays stopped until Resume.
+//
+// Errors: ErrTruncated, ErrProtocol, those of stopped and sink, ctx's cause. The guest
+// may stand still after one: Disarm.
 func (s *Session) Capture(ctx context.Context, stopped func() error, sink Sink) ([]byte, error) {
 	err := s.guard(ctx, func() error {
 		if err := s.send(msgReply); err != nil {
 			return err
 		}
-		if err := s.expect(msgVMStateSend); err != nil {
+		if err := s.in.expect(msgVMStateSend); err != nil {
 			return err
 		}
-		if err := stopped(); err != nil {
+		if stopped != nil {
+			if err := stopped(); err != nil {
+				return err
+			}
+		}
+		if err := s.in.checkpoint(sink); err != nil {
 			return err
 		}
-		s.in.sink = sink
-		if err := s.in.checkpointRAM(); err != nil {
-			return err
-		}
-		return s.deviceState()
-	})
-	return s.state, err
-}
-
-func (s *Session) deviceState() error {
-	if err := s.expect(msgVMStateSize); err != nil {
+		var err error
+		s.state, err = s.in.deviceState(s.state)
 		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	n := s.in.u64()
-	if n > maxDeviceState {
-		s.in.protocol("device state of %d bytes", n)
-	}
-	if s.in.err != nil {
-		return s.in.err
-	}
-	if uint64(cap(s.state)) < n {
-		s.state = make([]byte, n, n+n/4)
-	}
-	s.state = s.state[:n]
-	if _, err := io.ReadFull(s.in.in, s.state); err != nil {
-		s.in.fail(err)
-	} else if !bytes.HasSuffix(s.state, []byte{secEOF}) {
-		s.in.protocol("device state without an end")
-	}
-	return s.in.err
+	return s.state, nil
 }
 
-// checkpointRAM reads the ram sections of one checkpoint, up to their EOF byte.
-func (r *reader) checkpointRAM() error {
-	for r.err == nil {
-		switch kind := r.u8(); kind {
-		case secCommand:
-			r.command()
-		case secPart, secEnd:
-			r.ramSection(r.u32())
-		case secStart:
-			r.fullSection(kind)
-		case secEOF:
-			return r.err
-		default:
-			r.protocol("section type %#x in a checkpoint", kind)
-		}
-	}
-	return r.err
-}
-
-// Resume lets the guest run: the checkpoint is in our hands.
+// Resume lets the guest run: the checkpoint is in the caller's memory.
 func (s *Session) Resume() error { return s.send(msgVMStateReceived, msgVMStateLoaded) }
 
 // Disarm ends the session, whatever its state; the guest runs on, and can be armed again.
+// When ctx ends first, the guest may stand still: call Recover.
 func (s *Session) Disarm(ctx context.Context) error {
 	s.conn.Close()
-	err := Recover(ctx, s.client)
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("colo: QEMU did not leave its session in time; the guest may stand still: %w", err)
-	}
-	return err
+	return Recover(ctx, s.client)
 }

@@ -1,0 +1,478 @@
+package colo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hamgr/hamgr/qmp"
+	"github.com/hamgr/hamgr/qmp/qmptest"
+)
+
+// fakeQEMU answers the commands of a session as QEMU does and plays the stream of a
+// golden one; change may spoil a turn.
+type fakeQEMU struct {
+	golden *golden
+	change func(turn int, data []byte) []byte // may be nil
+	refuse map[string]error                   // by command
+
+	work      sync.WaitGroup
+	mu        sync.Mutex // guards all below
+	file      *os.File   // from getfd
+	caps      map[string]bool
+	migration string
+	run       string
+	commands  []string
+	problem   error // the agent's answers were not the golden ones
+}
+
+func newFake(t *testing.T, g *golden) (*fakeQEMU, *qmp.Client) {
+	q := &fakeQEMU{golden: g, run: "running", migration: "none", refuse: map[string]error{},
+		caps: map[string]bool{"xbzrle": true, "events": true, "multifd": false, "x-colo": false, "return-path": false}}
+	t.Cleanup(func() {
+		q.work.Wait()
+		if q.file != nil {
+			q.file.Close()
+		}
+	})
+	return q, qmp.New(qmptest.NewMonitor(q.command))
+}
+
+func (q *fakeQEMU) command(name string, args json.RawMessage, files []*os.File) (any, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.commands = append(q.commands, name)
+	if err := q.refuse[name]; err != nil {
+		return nil, err
+	}
+	switch name {
+	case "query-version":
+		return map[string]any{"qemu": map[string]int{"major": q.golden.Version.Major, "minor": q.golden.Version.Minor, "micro": q.golden.Version.Micro}}, nil
+	case "query-status":
+		return map[string]string{"status": q.run}, nil
+	case "query-migrate":
+		return map[string]string{"status": q.migration}, nil
+	case "query-migrate-capabilities":
+		return q.capabilities(), nil
+	case "migrate-set-capabilities":
+		return nil, q.setCapabilities(args)
+	case "migrate-set-parameters":
+		return nil, nil
+	case "getfd":
+		return nil, q.getfd(files)
+	case "migrate":
+		return nil, q.migrate(args)
+	case "migrate_cancel":
+		q.migration = "cancelled"
+		return nil, nil
+	case "x-colo-lost-heartbeat":
+		if q.migration != "colo" {
+			return nil, errors.New("not in COLO")
+		}
+		q.migration, q.run = "completed", "running"
+		return nil, nil
+	case "cont":
+		q.run = "running"
+		return nil, nil
+	}
+	return nil, &qmptest.Error{Class: "CommandNotFound", Desc: name}
+}
+
+func (q *fakeQEMU) capabilities() (list []capability) {
+	for name, on := range q.caps {
+		list = append(list, capability{name, on})
+	}
+	return list
+}
+
+func (q *fakeQEMU) setCapabilities(args json.RawMessage) error {
+	var in struct{ Capabilities []capability }
+	if err := json.Unmarshal(args, &in); err != nil {
+		return err
+	}
+	now := map[string]bool{}
+	for k, v := range q.caps {
+		now[k] = v
+	}
+	for _, c := range in.Capabilities {
+		if _, ok := now[c.Name]; !ok {
+			return fmt.Errorf("Parameter 'capability' does not accept value '%s'", c.Name)
+		}
+		now[c.Name] = c.State
+	}
+	if now["x-colo"] && now["return-path"] != (q.golden.Version.Major >= 11) {
+		return errors.New("x-colo and return-path do not fit")
+	}
+	q.caps = now
+	return nil
+}
+
+func (q *fakeQEMU) getfd(files []*os.File) error {
+	if len(files) != 1 {
+		return fmt.Errorf("%d files", len(files))
+	}
+	// Through a net.Conn, since that duplicates the file.
+	c, err := net.FileConn(files[0])
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	q.file, err = c.(*net.UnixConn).File()
+	return err
+}
+
+func (q *fakeQEMU) migrate(args json.RawMessage) error {
+	if string(args) != `{"uri":"fd:hamgr-colo"}` || q.file == nil {
+		return fmt.Errorf("migrate %s", args)
+	}
+	conn, err := net.FileConn(q.file)
+	if err != nil {
+		return err
+	}
+	q.file.Close()
+	q.file = nil
+	q.migration = "active"
+	q.work.Go(func() {
+		defer conn.Close()
+		err := q.talk(conn)
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.problem = err
+		if q.migration == "active" { // QEMU stays in COLO until it is told
+			q.migration = "failed"
+		}
+	})
+	return nil
+}
+
+// talk plays QEMU's turns and compares the agent's.
+func (q *fakeQEMU) talk(conn net.Conn) error {
+	inCOLO := 0 // the turn after which QEMU is in its session
+	if q.golden.Version.returnPath() {
+		inCOLO = 1 // the agent's SHUT
+	}
+	for i, t := range q.golden.Turns {
+		if err := q.oneTurn(conn, i, t); err != nil {
+			return fmt.Errorf("turn %d: %w", i, err)
+		}
+		if i == inCOLO {
+			q.set("colo", "finish-migrate")
+		}
+	}
+	_, err := io.Copy(io.Discard, conn) // until the agent closes
+	return err
+}
+
+func (q *fakeQEMU) oneTurn(conn net.Conn, i int, t turn) error {
+	if t.agent {
+		got := make([]byte, len(t.data))
+		if _, err := io.ReadFull(conn, got); err != nil {
+			return err
+		}
+		if !bytes.Equal(got, t.data) {
+			return fmt.Errorf("the agent said %x, not %x", got, t.data)
+		}
+		return nil
+	}
+	data := t.data
+	if q.change != nil {
+		data = q.change(i, data)
+	}
+	if _, err := conn.Write(data); err != nil {
+		return err
+	}
+	if len(data) < len(t.data) {
+		return io.EOF // QEMU died there
+	}
+	return nil
+}
+
+func (q *fakeQEMU) set(migration, run string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.migration, q.run = migration, run
+}
+
+// wantOut checks that QEMU is as an operator would want it after the end of a session.
+func (q *fakeQEMU) wantOut(t *testing.T) {
+	t.Helper()
+	q.work.Wait()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.caps["x-colo"] || q.caps["return-path"] || q.migration == "colo" || q.migration == "active" || q.run != "running" {
+		t.Errorf("QEMU is left in %q, %q, with %v", q.migration, q.run, q.caps)
+	}
+}
+
+func within(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// play has a session with a fake that speaks a golden one.
+func play(t *testing.T, g *golden) *summary {
+	t.Helper()
+	q, c := newFake(t, g)
+	ctx, sum := within(t), newSummary()
+	s, err := Arm(ctx, c, Options{}, sum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum.line(nil)
+	q.set("colo", "running")
+	err = s.Ready()
+	for range epochsIn(g) {
+		if err == nil {
+			err = s.WaitRequest(ctx)
+		}
+		stopped := false
+		var state []byte
+		if err == nil {
+			state, err = s.Capture(ctx, func() error { stopped = true; return nil }, sum)
+		}
+		if err != nil || !stopped {
+			t.Fatalf("stopped %t: %v", stopped, err)
+		}
+		sum.line(state)
+		err = s.Resume()
+	}
+	if err == nil {
+		err = s.Disarm(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.wantOut(t)
+	if q.problem != nil {
+		t.Error(q.problem)
+	}
+	if q.caps["xbzrle"] || !q.caps["events"] {
+		t.Errorf("capabilities %v", q.caps)
+	}
+	return sum
+}
+
+// epochsIn counts the checkpoints of a session by the agent's answers to them.
+func epochsIn(g *golden) (n int) {
+	for _, t := range g.Turns {
+		if t.agent && bytes.Equal(t.data, []byte{0, 0, 0, 5, 0, 0, 0, 6}) {
+			n++
+		}
+	}
+	return n
+}
+
+// tiny is a golden session made by hand, for tests of what goes wrong.
+func tiny(major int) *golden {
+	g := &golden{Version: Version{Major: major}}
+	say := func(agent bool, b ...byte) { g.Turns = append(g.Turns, turn{agent, b}) }
+	say(false, begin().end().b...)
+	if major >= returnPathMajor {
+		say(true, 0, 1, 0, 4, 0, 0, 0, 0)
+	}
+	say(true, 0, 0, 0, 0)
+	for range 3 {
+		e := new(build).epoch(pageOf(1), "state\x00").b
+		say(false, e[:4]...)
+		say(true, 0, 0, 0, 2)
+		say(false, e[4:]...)
+		say(true, 0, 0, 0, 5, 0, 0, 0, 6)
+	}
+	return g
+}
+
+func TestTinySession(t *testing.T) {
+	for _, major := range []int{7, 10, 11} {
+		if s := play(t, tiny(major)); s.epochs != 4 {
+			t.Errorf("QEMU %d: %s", major, s)
+		}
+	}
+}
+
+func TestArmFailures(t *testing.T) {
+	full := errors.New("replica is full")
+	for name, tc := range map[string]struct {
+		spoil func(*fakeQEMU)
+		sink  Sink
+		want  error
+		text  string
+	}{
+		"no COLO":      {spoil: func(q *fakeQEMU) { delete(q.caps, "x-colo") }, want: ErrUnsupported, text: "does not accept"},
+		"paused guest": {spoil: func(q *fakeQEMU) { q.run = "paused" }, text: `"paused"; only a running one`},
+		"parameters":   {spoil: func(q *fakeQEMU) { q.refuse["migrate-set-parameters"] = errors.New("too much") }, text: "too much"},
+		"getfd":        {spoil: func(q *fakeQEMU) { q.refuse["getfd"] = errors.New("no files") }, text: "no files"},
+		"migrate":      {spoil: func(q *fakeQEMU) { q.refuse["migrate"] = errors.New("not now") }, text: "not now"},
+		"sink":         {sink: &failing{at: "layout", err: full}, want: full},
+		"dies": {spoil: func(q *fakeQEMU) { q.change = func(_ int, b []byte) []byte { return b[:len(b)/2] } },
+			want: ErrTruncated, text: "at byte"},
+		"speaks otherwise": {spoil: func(q *fakeQEMU) {
+			q.change = func(_ int, b []byte) []byte { return append(bytes.Repeat([]byte{9}, 8), b[8:]...) }
+		}, want: ErrProtocol, text: "magic"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q, c := newFake(t, tiny(11))
+			if tc.spoil != nil {
+				tc.spoil(q)
+			}
+			if tc.sink == nil {
+				tc.sink = drain{}
+			}
+			s, err := Arm(within(t), c, Options{}, tc.sink)
+			if s != nil || err == nil || tc.want != nil && !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.text) {
+				t.Fatalf("%v; %v", s, err)
+			}
+			if name == "paused guest" {
+				q.run = "running"
+			}
+			q.wantOut(t)
+		})
+	}
+}
+
+// A QEMU with the regression of 10.0.0 ends the migration instead of going on with COLO.
+func TestArmOnAQEMUThatCompletes(t *testing.T) {
+	g := tiny(10)
+	g.Turns = g.Turns[:1]
+	q, c := newFake(t, g)
+	q.change = func(_ int, b []byte) []byte {
+		q.set("completed", "postmigrate")
+		return b
+	}
+	q.golden.Version = Version{Major: 11} // so that nothing sets "colo" after this turn
+	_, err := Arm(within(t), c, Options{}, drain{})
+	if !errors.Is(err, ErrUnsupported) {
+		t.Fatal(err)
+	}
+	q.wantOut(t)
+	if !slices.Contains(q.commands, "cont") {
+		t.Error("the guest was left stopped")
+	}
+}
+
+func TestCaptureFailures(t *testing.T) {
+	full := errors.New("buffer is full")
+	ok := func() error { return nil }
+	for name, tc := range map[string]struct {
+		change  func(turn int, b []byte) []byte
+		stopped func() error
+		sink    Sink
+		want    error
+	}{
+		"stopped": {stopped: func() error { return full }, want: full},
+		"sink":    {stopped: ok, sink: &failing{at: "page", err: full}, want: full},
+		"dies":    {stopped: ok, change: func(i int, b []byte) []byte { return b[:min(len(b), 3000+i*1000)] }, want: ErrTruncated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q, c := newFake(t, tiny(11))
+			q.change = func(i int, b []byte) []byte {
+				if i < 5 || tc.change == nil {
+					return b
+				}
+				return tc.change(i-5, b)
+			}
+			s, err := Arm(within(t), c, Options{}, drain{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.sink == nil {
+				tc.sink = drain{}
+			}
+			s.Ready()
+			if err := s.WaitRequest(within(t)); err != nil {
+				t.Fatal(err)
+			}
+			state, err := s.Capture(within(t), tc.stopped, tc.sink)
+			if !errors.Is(err, tc.want) || state != nil {
+				t.Fatalf("%q, %v", state, err)
+			}
+			if err := s.Disarm(within(t)); err != nil {
+				t.Fatal(err)
+			}
+			q.wantOut(t)
+		})
+	}
+}
+
+func TestContextEndsASession(t *testing.T) {
+	g := tiny(11)
+	g.Turns = g.Turns[:3] // QEMU never asks for a checkpoint
+	q, c := newFake(t, g)
+	s, err := Arm(within(t), c, Options{}, drain{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Ready()
+	cause := errors.New("the order was withdrawn")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(10*time.Millisecond, func() { cancel(cause) })
+	if err := s.WaitRequest(ctx); !errors.Is(err, cause) {
+		t.Fatal(err)
+	}
+	if err := s.WaitRequest(t.Context()); !errors.Is(err, ErrTruncated) {
+		t.Fatalf("after the end: %v", err)
+	}
+	if err := s.Disarm(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	q.wantOut(t)
+}
+
+func TestRecover(t *testing.T) {
+	for name, tc := range map[string]struct {
+		colo           bool
+		migration, run string
+		wantRun        string
+		want           []string // commands that change something
+	}{
+		"nothing":         {false, "none", "running", "running", nil},
+		"paused by user":  {false, "none", "paused", "paused", nil},
+		"other migration": {false, "active", "running", "running", nil},
+		"in its session":  {true, "colo", "colo", "running", []string{"x-colo-lost-heartbeat", "migrate-set-capabilities"}},
+		"first copy":      {true, "active", "running", "running", []string{"migrate_cancel", "migrate-set-capabilities"}},
+		"left stopped":    {true, "completed", "postmigrate", "running", []string{"cont", "migrate-set-capabilities"}},
+		"cleanup only":    {true, "failed", "running", "running", []string{"migrate-set-capabilities"}},
+		"paused, cleanup": {true, "completed", "paused", "paused", []string{"migrate-set-capabilities"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q, c := newFake(t, tiny(11))
+			q.caps["x-colo"], q.caps["return-path"] = tc.colo, tc.colo
+			q.migration, q.run = tc.migration, tc.run
+			if err := Recover(within(t), c); err != nil {
+				t.Fatal(err)
+			}
+			var did []string
+			for _, c := range q.commands {
+				if !strings.HasPrefix(c, "query") {
+					did = append(did, c)
+				}
+			}
+			if q.run != tc.wantRun || q.caps["x-colo"] || !slices.Equal(did, tc.want) {
+				t.Errorf("guest %q, %v, did %v, want %v", q.run, q.caps, did, tc.want)
+			}
+		})
+	}
+}
+
+// A QEMU that does not come out of its session must not hold an agent for ever.
+func TestRecoverIsBounded(t *testing.T) {
+	q, c := newFake(t, tiny(11))
+	q.caps["x-colo"], q.migration, q.run = true, "colo", "colo"
+	q.refuse["x-colo-lost-heartbeat"] = errors.New("not yet")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := Recover(ctx, c)
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "not yet") {
+		t.Fatal(err)
+	}
+}
