@@ -5,66 +5,111 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
 )
 
-// NIC is one network interface of a running domain.
+// NIC is one network interface of a domain that has a tap device.
 type NIC struct {
-	Tap string `json:"tap"`
-	MAC string `json:"mac"`
+	Tap    string `json:"tap"`
+	MAC    string `json:"mac"`
+	Bridge string `json:"bridge,omitempty"` // the tap is a port of
 }
 
 // Info is what hamgr wants to know of a domain.
 type Info struct {
 	Name        string
 	UUID        string
-	State       string // running, paused, shutoff, ...
+	State       string // running, paused, shut off, crashed, shutting down; waiting: a standby
+	Reason      string // of the state, in libvirt's words
 	End         End    // how its last run ended
+	PID         int    // of QEMU; 0 when it is not active or not found
 	MemoryBytes uint64
 	Emulator    string
 	Machine     string
 	KVM         bool
-	QEMUVersion string // of a running domain
+	QEMUVersion string // such as 11.1.3; of a running or paused domain
 	NICs        []NIC
-	XML         string // fit to start the same guest elsewhere
+	XML         string // fit to start the same guest elsewhere, with its secrets
 	definition  *libvirtxml.Domain
 }
 
 // Running says that the domain's QEMU is there and not waiting to be restored.
-func (i Info) Running() bool { return i.State == "running" || i.State == "paused" }
+func (i Info) Running() bool { return i.State == stateRunning || i.State == statePaused }
+
+const (
+	stateRunning  = "running"
+	statePaused   = "paused"
+	stateEnding   = "shutting down"
+	stateWaiting  = "waiting"
+	versionLimit  = 3 * time.Second
+	queryVersions = `{"execute":"query-version"}`
+)
 
 var stateNames = map[libvirt.DomainState]string{
-	libvirt.DOMAIN_RUNNING: "running", libvirt.DOMAIN_PAUSED: "paused", libvirt.DOMAIN_SHUTOFF: "shut off",
-	libvirt.DOMAIN_CRASHED: "crashed", libvirt.DOMAIN_SHUTDOWN: "shutting down", libvirt.DOMAIN_BLOCKED: "running",
+	libvirt.DOMAIN_RUNNING: stateRunning, libvirt.DOMAIN_BLOCKED: stateRunning, libvirt.DOMAIN_PAUSED: statePaused,
+	libvirt.DOMAIN_SHUTOFF: "shut off", libvirt.DOMAIN_CRASHED: "crashed", libvirt.DOMAIN_SHUTDOWN: stateEnding,
+	libvirt.DOMAIN_PMSUSPENDED: "suspended by the guest",
 }
 
-// Lookup describes a domain. Errors: ErrNoDomain.
-func (h *Host) Lookup(_ context.Context, name string) (info Info, err error) {
-	err = h.with(name, func(d *libvirt.Domain) error {
-		state, reason, err := d.GetState()
-		if err != nil {
+// Lookup describes a domain. A QEMU that has died is "shutting down" until libvirt has
+// noticed. Errors: ErrNoDomain; one without an answer from a QEMU that hangs.
+func (h *Host) Lookup(ctx context.Context, name string) (Info, error) {
+	info, err := bounded(ctx, "look up "+name, func() (info Info, err error) {
+		err = h.with(name, func(_ *libvirt.Connect, d *libvirt.Domain) error {
+			info, err = inspect(d)
 			return err
-		}
-		info.State, info.End = stateNames[state], endOf(state, reason)
-		flags := libvirt.DOMAIN_XML_SECURE
-		if info.Running() {
-			flags |= libvirt.DOMAIN_XML_MIGRATABLE
-			if info.QEMUVersion, err = queryVersion(d); err != nil {
-				return err
-			}
-		}
-		if info.XML, err = d.GetXMLDesc(flags); err != nil {
-			return err
-		}
-		live, err := d.GetXMLDesc(0)
-		if err != nil {
-			return err
-		}
-		return info.read(live)
+		})
+		return info, err
 	})
-	return info, err
+	if err != nil || !info.Running() {
+		return info, err
+	}
+	if info.QEMUVersion, err = h.version(ctx, name); err != nil {
+		return Info{}, err
+	}
+	return info, nil
+}
+
+// inspect reads what libvirt knows by itself, without QEMU's monitor.
+func inspect(d *libvirt.Domain) (Info, error) {
+	state, reason, err := d.GetState()
+	if err != nil {
+		return Info{}, err
+	}
+	active := state != libvirt.DOMAIN_SHUTOFF && state != libvirt.DOMAIN_CRASHED
+	live, err := d.GetXMLDesc(0)
+	if err != nil {
+		return Info{}, err
+	}
+	var info Info
+	if err := info.read(live); err != nil {
+		return Info{}, err
+	}
+	flags := libvirt.DOMAIN_XML_SECURE
+	if active {
+		flags |= libvirt.DOMAIN_XML_MIGRATABLE
+		info.PID = qemuPID(info.Name)
+	}
+	if info.XML, err = d.GetXMLDesc(flags); err != nil {
+		return Info{}, err
+	}
+	info.State, info.End, info.Reason = stateNames[state], endOf(state, reason), reasonName(state, reason)
+	switch {
+	case waiting(state, reason):
+		info.State = stateWaiting
+	case info.Running() && info.PID != 0 && !alive(info.PID):
+		info.State = stateEnding
+	}
+	return info, nil
+}
+
+// waiting says that QEMU was started for a migration stream that has not come yet.
+func waiting(s libvirt.DomainState, reason int) bool {
+	return s == libvirt.DOMAIN_PAUSED &&
+		(reason == int(libvirt.DOMAIN_PAUSED_MIGRATION) || reason == int(libvirt.DOMAIN_PAUSED_STARTING_UP))
 }
 
 func endOf(s libvirt.DomainState, reason int) End {
@@ -79,76 +124,113 @@ func endOf(s libvirt.DomainState, reason int) End {
 	return EndByRequest
 }
 
-func queryVersion(d *libvirt.Domain) (string, error) {
-	raw, err := d.QemuMonitorCommand(`{"execute":"query-version"}`, libvirt.DOMAIN_QEMU_MONITOR_COMMAND_DEFAULT)
-	if err != nil {
+// reasons are libvirt's, by state, in the order of their numbers (virDomain*Reason).
+var reasons = map[libvirt.DomainState][]string{
+	libvirt.DOMAIN_RUNNING: {"", "booted", "migrated", "restored", "from snapshot", "unpaused", "migration cancelled", "save cancelled", "woken up", "crashed", "post-copy", "post-copy failed"},
+	libvirt.DOMAIN_PAUSED:  {"", "by user", "migrating", "saving", "dumping", "disk I/O error", "watchdog", "from snapshot", "shutting down", "snapshot", "crashed", "starting up", "post-copy", "post-copy failed", "libvirt could not resume it"},
+	libvirt.DOMAIN_SHUTOFF: {"", "shut down", "destroyed", "crashed", "migrated", "saved", "failed", "from snapshot", "its host's libvirt lost it"},
+}
+
+func reasonName(s libvirt.DomainState, reason int) string {
+	if names := reasons[s]; reason >= 0 && reason < len(names) {
+		return names[reason]
+	}
+	return ""
+}
+
+// version asks QEMU. A monitor that does not answer is an error after versionLimit.
+func (h *Host) version(ctx context.Context, name string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, versionLimit)
+	defer cancel()
+	var v struct {
+		QEMU struct{ Major, Minor, Micro int }
+	}
+	if err := h.query(ctx, name, queryVersions, &v); err != nil {
 		return "", err
 	}
-	var v struct {
-		Return struct {
-			QEMU struct{ Major, Minor, Micro int }
-		}
+	return fmt.Sprintf("%d.%d.%d", v.QEMU.Major, v.QEMU.Minor, v.QEMU.Micro), nil
+}
+
+// query sends one line to QEMU's monitor and decodes what it returns.
+func (h *Host) query(ctx context.Context, name, line string, out any) error {
+	raw, err := bounded(ctx, "monitor of "+name, func() (string, error) { return h.Command(name)(line, nil) })
+	if err != nil {
+		return err
 	}
-	err = json.Unmarshal([]byte(raw), &v)
-	q := v.Return.QEMU
-	return fmt.Sprintf("%d.%d.%d", q.Major, q.Minor, q.Micro), err
+	var reply struct{ Return, Error json.RawMessage }
+	if err := json.Unmarshal([]byte(raw), &reply); err != nil {
+		return fmt.Errorf("monitor of %s: %w", name, err)
+	}
+	if reply.Error != nil {
+		return fmt.Errorf("monitor of %s: %s: %s", name, line, reply.Error)
+	}
+	return json.Unmarshal(reply.Return, out)
 }
 
 func (i *Info) read(xml string) error {
-	d := &libvirtxml.Domain{}
-	if err := d.Unmarshal(xml); err != nil {
-		return fmt.Errorf("its XML: %w", err)
+	d, err := parse(xml)
+	if err != nil {
+		return err
 	}
 	i.definition = d
 	i.Name, i.UUID, i.KVM = d.Name, d.UUID, d.Type == "kvm"
-	if d.Memory != nil {
-		i.MemoryBytes = uint64(d.Memory.Value) * unit(d.Memory.Unit)
-	}
+	i.MemoryBytes = memoryOf(d)
 	if d.OS != nil && d.OS.Type != nil {
 		i.Machine = d.OS.Type.Machine
 	}
-	if d.Devices == nil {
-		return nil
+	if d.Devices != nil {
+		i.Emulator = d.Devices.Emulator
 	}
-	i.Emulator = d.Devices.Emulator
-	for _, n := range d.Devices.Interfaces {
-		if n.Target != nil && n.MAC != nil {
-			i.NICs = append(i.NICs, NIC{Tap: n.Target.Dev, MAC: n.MAC.Address})
-		}
-	}
+	i.NICs = nicsOf(d)
 	return nil
 }
 
-func unit(name string) uint64 {
-	switch strings.ToLower(name) {
-	case "b", "bytes":
-		return 1
-	case "mib", "m":
-		return 1 << 20
-	case "gib", "g":
-		return 1 << 30
+func nicsOf(d *libvirtxml.Domain) (out []NIC) {
+	for _, n := range interfaces(d) {
+		if n.Target == nil || n.Target.Dev == "" || n.MAC == nil || !hasTap(n) {
+			continue
+		}
+		nic := NIC{Tap: n.Target.Dev, MAC: n.MAC.Address}
+		switch {
+		case n.Source.Bridge != nil:
+			nic.Bridge = n.Source.Bridge.Bridge
+		case n.Source.Network != nil:
+			nic.Bridge = n.Source.Network.Bridge
+		}
+		out = append(out, nic)
 	}
-	return 1 << 10
+	return out
 }
 
-// Problems are the reasons why a domain cannot be protected; each says what to do.
-func (i Info) Problems() (list []string) {
-	d := i.definition
-	if d == nil || d.Devices == nil {
-		return nil
+// hasTap says that an interface is a tap device, through which all of its traffic goes.
+func hasTap(n libvirtxml.DomainInterface) bool {
+	return n.Source != nil && (n.Source.Bridge != nil || n.Source.Network != nil || n.Source.Ethernet != nil)
+}
+
+func memoryOf(d *libvirtxml.Domain) uint64 {
+	if d.Memory == nil {
+		return 0
 	}
-	for _, disk := range d.Devices.Disks {
-		if disk.ReadOnly == nil && disk.Device != "cdrom" && disk.Device != "floppy" && disk.Target != nil {
-			list = append(list, fmt.Sprintf("disk %s is writable and hamgr does not replicate disks yet; detach it or make it read-only", disk.Target.Dev))
-		}
+	return uint64(d.Memory.Value) * unit(d.Memory.Unit)
+}
+
+// unit is libvirt's scale of memory sizes (its page on the domain's format); KiB unless said.
+func unit(name string) uint64 {
+	switch strings.ToLower(name) {
+	case "b", "byte", "bytes":
+		return 1
+	case "kb":
+		return 1000
+	case "m", "mib":
+		return 1 << 20
+	case "mb":
+		return 1000 * 1000
+	case "g", "gib":
+		return 1 << 30
+	case "gb":
+		return 1000 * 1000 * 1000
+	case "t", "tib":
+		return 1 << 40
 	}
-	if len(d.Devices.Hostdevs) > 0 {
-		list = append(list, "it uses devices of the host (hostdev), whose state cannot be checkpointed; detach them")
-	}
-	for _, n := range d.Devices.Interfaces {
-		if n.Source != nil && (n.Source.Direct != nil || n.Source.VHostUser != nil || n.Source.Hostdev != nil) {
-			list = append(list, "an interface has no tap device (direct, vhost-user or hostdev); attach it to a bridge")
-		}
-	}
-	return list
+	return 1 << 10
 }

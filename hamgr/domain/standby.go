@@ -2,257 +2,316 @@ package domain
 
 import (
 	"context"
-	"encoding/binary"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 	"libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
 )
 
-// MainRAM is the name of the main RAM's block under libvirt.
-const MainRAM = "pc.ram"
+// ErrBusy: this host has a domain of the standby's name that is not a standby of hamgr's.
+var ErrBusy = errors.New("a domain of that name is here already")
+
+const (
+	pollEvery    = 5 * time.Millisecond
+	discardLimit = 10 * time.Second
+	settleLimit  = 5 * time.Second
+)
 
 // StandbySpec says what to wait for.
 type StandbySpec struct {
-	XML       string // the primary's, live
-	MemoryDir string // libvirt's memory_backing_dir
+	XML       string // the primary's Info.XML
+	MemoryDir string // libvirt's memory_backing_dir, on a tmpfs
 	RunDir    string // for the FIFO
 }
 
-// Standby is a domain that waits, paused, for the migration stream that lets it run.
-// Its RAM file is open to whoever writes the replica.
+// Standby is a domain that waits, paused, for the migration stream that lets it run. Its
+// RAM file is open to whoever writes the replica. One goroutine at a time may use it.
+//
+//	waiting --Activate--> running
+//	   |  \                  (an ordinary domain: Discard does nothing)
+//	   |   +--error--+
+//	   +--Discard----+--> gone
 type Standby struct {
-	Name    string
-	RAMPath string
-	NICs    []NIC
+	Name        string
+	PID         int    // of QEMU
+	RAMPath     string // the main RAM's file
+	MemoryBlock string // the main RAM's block: MainRAM
+	NICs        []NIC
 
-	host     *Host
-	fifo     *os.File
-	fifoPath string
-	restored chan error // what libvirt's restore returned
-	once     sync.Once
+	host    *Host
+	token   string
+	image   *image
+	active  bool
+	timing  Timing
+	settled error
+
+	restored chan struct{} // closed when libvirt's restore has ended
+	result   error         // of the restore, valid then
 }
 
-// prefix of the taps of standbys made by hamgr: by it a restarted agent knows them.
-const tapPrefix = "hs"
+// Timing is how long the parts of Activate took.
+type Timing struct {
+	Check   time.Duration // that the RAM is untouched
+	Taps    time.Duration // links up
+	Stream  time.Duration // writing it
+	Restore time.Duration // from the stream's end until libvirt says the guest runs
+	Total   time.Duration // the outage's share
+	Settle  time.Duration // after it, the guest running: metadata and definition
+}
 
 // PrepareStandby starts a standby through libvirt's restore from a FIFO and waits until
-// its QEMU has made its RAM file. The taps are down: it neither hears nor speaks.
+// its QEMU waits for the stream, with its RAM file there and untouched. The taps are down:
+// it neither hears nor speaks. Errors: ErrBusy; ErrUnknownXML; libvirt's own. Nothing is
+// left behind after an error.
 func (h *Host) PrepareStandby(ctx context.Context, spec StandbySpec) (*Standby, error) {
-	def, xml, err := standbyXML(spec.XML)
+	token := newToken()
+	def, xml, err := standbyXML(spec.XML, token)
 	if err != nil {
 		return nil, err
 	}
-	s := &Standby{Name: def.Name, host: h, fifoPath: filepath.Join(spec.RunDir, def.Name+".restore"), restored: make(chan error, 1)}
-	for _, n := range def.Devices.Interfaces {
-		s.NICs = append(s.NICs, NIC{Tap: n.Target.Dev, MAC: n.MAC.Address})
-	}
-	if err := s.openFIFO(spec.RunDir); err != nil {
-		return nil, fmt.Errorf("standby %s: %w", s.Name, err)
-	}
-	c, err := h.connection()
-	if err != nil {
-		s.closeFIFO()
+	if err := h.mayStart(ctx, def); err != nil {
 		return nil, err
 	}
-	go func() { s.restored <- c.DomainRestoreFlags(s.fifoPath, "", libvirt.DOMAIN_SAVE_RUNNING) }()
-	if err := s.feed(ctx, xml, spec.MemoryDir, def); err != nil {
-		s.Discard()
+	s := &Standby{Name: def.Name, MemoryBlock: MainRAM, NICs: nicsOf(def), host: h, token: token, restored: make(chan struct{})}
+	if s.image, err = newImage(spec.RunDir, s.Name, xml); err != nil {
 		return nil, fmt.Errorf("standby %s: %w", s.Name, err)
+	}
+	go s.restore()
+	if err := s.ready(ctx, memoryOf(def), spec.MemoryDir); err != nil {
+		return nil, errors.Join(fmt.Errorf("standby %s: %w", s.Name, err), s.Discard())
 	}
 	return s, nil
 }
 
-// openFIFO opens both ends here, so that the file stays open between libvirt's two
-// readings of the header and no open blocks.
-func (s *Standby) openFIFO(dir string) (err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	os.Remove(s.fifoPath)
-	if err := unix.Mkfifo(s.fifoPath, 0o600); err != nil {
-		return err
-	}
-	s.fifo, err = os.OpenFile(s.fifoPath, os.O_RDWR, 0)
-	return err
+func newToken() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
 }
 
-func (s *Standby) closeFIFO() {
-	s.once.Do(func() { s.fifo.Close() })
-	os.Remove(s.fifoPath)
-}
-
-// feed writes the header twice (libvirt reads it once for the domain, once for the data)
-// and waits for QEMU's RAM file.
-func (s *Standby) feed(ctx context.Context, xml, memoryDir string, def *libvirtxml.Domain) error {
-	header := saveHeader(xml)
-	if err := s.writeHeader(ctx, append(header, header...)); err != nil {
+// mayStart refuses where a domain of that name is the user's and active, or another one.
+func (h *Host) mayStart(ctx context.Context, def *libvirtxml.Domain) error {
+	here, err := bounded(ctx, "look up "+def.Name, func() (i Info, err error) {
+		err = h.with(def.Name, func(_ *libvirt.Connect, d *libvirt.Domain) error {
+			i, err = inspect(d)
+			return err
+		})
+		return i, err
+	})
+	switch {
+	case errors.Is(err, ErrNoDomain):
+		return nil
+	case err != nil:
 		return err
+	case here.UUID != def.UUID:
+		return fmt.Errorf("%w: %s, of UUID %s and not %s; rename one of them", ErrBusy, def.Name, here.UUID, def.UUID)
+	case here.State != "shut off" && here.State != "crashed":
+		return fmt.Errorf("%w: %s is %s; stop it", ErrBusy, def.Name, here.State)
 	}
-	want := int64(def.Memory.Value) * int64(unit(def.Memory.Unit))
-	for {
-		if path, ok := findRAM(memoryDir, s.Name, want); ok && s.quiet() == nil {
-			s.RAMPath = path
-			return s.takeWriteEnd()
-		}
-		select {
-		case err := <-s.restored:
-			s.restored <- err
-			return fmt.Errorf("libvirt gave up: %w", errors.Join(err, errors.New("see its log for QEMU's words")))
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
-
-func (s *Standby) writeHeader(ctx context.Context, b []byte) error {
-	stop := context.AfterFunc(ctx, s.closeFIFO)
-	defer stop()
-	_, err := s.fifo.Write(b)
-	return err
-}
-
-// takeWriteEnd gives up the reading end, so that a QEMU that dies breaks the pipe.
-func (s *Standby) takeWriteEnd() error {
-	w, err := os.OpenFile(s.fifoPath, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	s.fifo.Close()
-	s.fifo = w
 	return nil
 }
 
-// findRAM looks for <dir>/libvirt/qemu/<id>-<name>/pc.ram at its full size.
-func findRAM(dir, name string, size int64) (string, bool) {
-	paths, _ := filepath.Glob(filepath.Join(dir, "libvirt", "qemu", "*-"+name, MainRAM))
-	for _, p := range paths {
-		if st, err := os.Stat(p); err == nil && st.Size() == size {
-			return p, true
-		}
+// restore is one call that lasts as long as the standby waits, on a connection of its own:
+// libvirtd answers only a few requests of one connection at a time.
+func (s *Standby) restore() {
+	defer close(s.restored)
+	c, err := connect(s.host.uri)
+	if err != nil {
+		s.result = err
+		return
 	}
-	return "", false
+	defer c.Close()
+	s.result = c.DomainRestoreFlags(s.image.path, "", libvirt.DOMAIN_SAVE_RUNNING)
 }
 
-// quiet takes the standby's taps down.
-func (s *Standby) quiet() error { return s.setTaps(netlink.LinkSetDown) }
+// ready waits for QEMU. Its taps are taken down as soon as they are there.
+func (s *Standby) ready(ctx context.Context, size uint64, memoryDir string) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		if s.started(size) {
+			break
+		}
+		select {
+		case <-s.restored:
+			return fmt.Errorf("libvirt gave up: %w", orElse(s.result, "the restore ended without a stream"))
+		case <-ctx.Done():
+			return fmt.Errorf("QEMU did not come to wait for its state in time: %w", context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+	if err := checkRAMFile(s.RAMPath, memoryDir); err != nil {
+		return err
+	}
+	for i := range s.NICs {
+		s.NICs[i].Bridge = bridgeOf(s.NICs[i].Tap)
+	}
+	if err := s.image.handOver(); err != nil {
+		return err
+	}
+	return s.Untouched()
+}
 
-func (s *Standby) setTaps(set func(netlink.Link) error) error {
-	for _, n := range s.NICs {
-		link, err := netlink.LinkByName(n.Tap)
-		if err == nil {
-			err = set(link)
+func orElse(err error, text string) error {
+	if err == nil {
+		err = errors.New(text)
+	}
+	return err
+}
+
+// started says that QEMU has its memory, its taps are down and it holds the FIFO.
+func (s *Standby) started(size uint64) (ok bool) {
+	quiet := setTaps(s.NICs, netlink.LinkSetDown) == nil
+	if s.PID = qemuPID(s.Name); s.PID == 0 || !quiet {
+		return false
+	}
+	s.RAMPath, ok = ramFile(s.PID, size)
+	return ok && holds(s.PID, s.image.path)
+}
+
+// holds says that a process has a file open.
+func holds(pid int, path string) bool {
+	want, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	fds, _ := filepath.Glob(procPath(pid, "fd/*"))
+	for _, fd := range fds {
+		if st, err := os.Stat(fd); err == nil && os.SameFile(st, want) {
+			return true
 		}
-		if err != nil {
-			return fmt.Errorf("tap %s: %w", n.Tap, err)
-		}
+	}
+	return false
+}
+
+// Ended is closed when libvirt's restore has ended: Activate has made it run, or the
+// standby died. A replica whose standby is dead cannot be restored.
+func (s *Standby) Ended() <-chan struct{} { return s.restored }
+
+// Untouched says that QEMU sees the RAM file and no copies of its own. Errors: ErrTouched.
+func (s *Standby) Untouched() error {
+	if err := untouched(s.PID, s.RAMPath); err != nil {
+		return fmt.Errorf("standby %s: %w", s.Name, err)
 	}
 	return nil
 }
 
 // Activate lets the standby run: write gives it the migration stream. On return the
-// guest runs; after an error it does not, and Discard is due.
+// guest runs; after an error it does not, its taps are down, and Discard is due. What
+// comes after is no reason to stop it: see Settled.
 func (s *Standby) Activate(ctx context.Context, write func(io.Writer) error) error {
-	if err := s.setTaps(netlink.LinkSetUp); err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, s.closeFIFO)
-	defer stop()
-	if err := write(s.fifo); err != nil {
-		return fmt.Errorf("restore %s: %w", s.Name, err)
-	}
-	s.closeFIFO()
-	select {
-	case err := <-s.restored:
-		if err != nil {
-			return fmt.Errorf("restore %s: %w", s.Name, err)
+	start := time.Now()
+	if err := s.activate(ctx, write); err != nil {
+		down := setTaps(s.NICs, netlink.LinkSetDown)
+		if errors.As(down, &netlink.LinkNotFoundError{}) {
+			down = nil // gone with QEMU
 		}
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("restore %s: %w", s.Name, context.Cause(ctx))
+		return errors.Join(fmt.Errorf("restore %s: %w", s.Name, err), down)
 	}
-}
-
-// Discard ends the standby and leaves nothing of it.
-func (s *Standby) Discard() error {
-	s.closeFIFO()
-	err := s.host.Destroy(context.Background(), s.Name)
-	if errors.Is(err, ErrNoDomain) {
-		err = nil
-	}
-	select {
-	case <-s.restored:
-	case <-time.After(5 * time.Second):
-		return fmt.Errorf("libvirt did not give up the standby %s", s.Name)
-	}
+	s.active = true
+	s.timing.Total = time.Since(start)
+	s.settled = s.settle(ctx)
+	s.timing.Settle = time.Since(start) - s.timing.Total
 	return nil
 }
 
-// standbyXML makes a primary's XML wait for a restore: RAM in a file, private taps.
-func standbyXML(xml string) (*libvirtxml.Domain, string, error) {
-	d := &libvirtxml.Domain{}
-	if err := d.Unmarshal(xml); err != nil {
-		return nil, "", fmt.Errorf("XML of the domain: %w", err)
-	}
-	d.ID = nil
-	d.MemoryBacking = &libvirtxml.DomainMemoryBacking{
-		MemorySource:     &libvirtxml.DomainMemorySource{Type: "file"},
-		MemoryAccess:     &libvirtxml.DomainMemoryAccess{Mode: "private"},
-		MemoryAllocation: &libvirtxml.DomainMemoryAllocation{Mode: "ondemand"},
-	}
-	if d.Devices != nil {
-		for i := range d.Devices.Interfaces {
-			d.Devices.Interfaces[i].Target = &libvirtxml.DomainInterfaceTarget{Dev: tapName(d.UUID, i)}
-		}
-	}
-	out, err := d.Marshal()
-	return d, out, err
-}
-
-func tapName(uuid string, i int) string {
-	h := fnv.New32a()
-	io.WriteString(h, uuid)
-	return fmt.Sprintf("%s%08x%d", tapPrefix, h.Sum32(), i)
-}
-
-// saveHeader is libvirt's save image header (src/qemu/qemu_saveimage.h), version 2.
-func saveHeader(xml string) []byte {
-	b := []byte("LibvirtQemudSave")
-	le := binary.LittleEndian
-	for _, v := range []uint32{2, uint32(len(xml) + 1), 1, 0, 0} { // version, XML length, running, raw, no cookie
-		b = le.AppendUint32(b, v)
-	}
-	b = append(b, make([]byte, 14*4)...)
-	b = append(b, xml...)
-	return append(b, 0)
-}
-
-// CleanStale ends the standbys that an earlier agent left behind.
-func CleanStale(ctx context.Context, h *Host, runDir string) error {
-	left, err := filepath.Glob(filepath.Join(runDir, "*.restore"))
-	if err != nil {
+func (s *Standby) activate(ctx context.Context, write func(io.Writer) error) error {
+	lap := stopwatch()
+	if err := s.Untouched(); err != nil {
 		return err
 	}
-	for _, path := range left {
-		name := filepath.Base(path[:len(path)-len(".restore")])
-		info, err := h.Lookup(ctx, name)
-		if err == nil && info.State == "paused" {
-			err = h.Destroy(ctx, name)
-		}
-		if err != nil && !errors.Is(err, ErrNoDomain) {
-			return err
-		}
-		os.Remove(path)
+	s.timing.Check = lap()
+	if err := setTaps(s.NICs, netlink.LinkSetUp); err != nil {
+		return err
+	}
+	s.timing.Taps = lap()
+	if err := s.image.writeAll(ctx, write); err != nil {
+		return s.why(ctx, err)
+	}
+	s.timing.Stream = lap()
+	select {
+	case <-s.restored:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	s.timing.Restore = lap()
+	return s.result
+}
+
+func stopwatch() func() time.Duration {
+	last := time.Now()
+	return func() time.Duration {
+		now := time.Now()
+		defer func() { last = now }()
+		return now.Sub(last)
+	}
+}
+
+// why adds libvirt's account to a stream that broke.
+func (s *Standby) why(ctx context.Context, err error) error {
+	select {
+	case <-s.restored:
+		return errors.Join(err, s.result)
+	case <-ctx.Done():
+	case <-time.After(time.Second):
+	}
+	return err
+}
+
+// settle makes the guest that runs an ordinary domain: its mark says so, and its
+// definition outlives it, unless the user has defined it here before.
+func (s *Standby) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	return s.host.settle(ctx, s.Name, s.token)
+}
+
+// Settled is what went wrong after Activate, when the guest ran already: its definition
+// may not outlive it.
+func (s *Standby) Settled() error { return s.settled }
+
+// Timing is that of Activate.
+func (s *Standby) Timing() Timing { return s.timing }
+
+// Discard ends the standby and leaves nothing of it: no QEMU, FIFO, tap or RAM file. A
+// definition that the user has of the domain stays, and so does a domain that is not
+// this standby. It may be called again.
+func (s *Standby) Discard() error {
+	if s.active {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), discardLimit)
+	defer cancel()
+	err := errors.Join(s.image.close(), s.host.destroyStandby(ctx, s.Name, s.token))
+	select {
+	case <-s.restored:
+	case <-ctx.Done():
+		return errors.Join(err, fmt.Errorf("libvirt did not give up the standby %s; see virsh list, and libvirt's log", s.Name))
+	}
+	if s.result == nil { // it was let run after all
+		err = errors.Join(err, s.host.destroyStandby(ctx, s.Name, s.token))
+	}
+	return errors.Join(err, s.removeRAM())
+}
+
+// removeRAM removes what libvirt removes itself, unless it was stopped in between.
+func (s *Standby) removeRAM() error {
+	if s.RAMPath == "" || alive(s.PID) {
+		return nil
+	}
+	if err := os.Remove(s.RAMPath); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.Remove(filepath.Dir(s.RAMPath)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
 	return nil
 }

@@ -1,0 +1,77 @@
+package domain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/mdlayher/packet"
+	"golang.org/x/sys/unix"
+)
+
+// announceAt are the times of the announcements after the first; the last must come
+// after the switches' own reaction to a port that came up.
+var announceAt = []time.Duration{50 * time.Millisecond, 150 * time.Millisecond, 250 * time.Millisecond}
+
+// Announce sends RARP requests (RFC 903) from a guest's address, as QEMU does from the
+// guest's side after a migration (net/announce.c in its sources), so that switches learn
+// where the guest is now: four within half a second. dev is a bridge, or a tap in whose
+// bridge's name they are sent.
+func Announce(ctx context.Context, dev, mac string) error {
+	hw, err := net.ParseMAC(mac)
+	if err != nil {
+		return fmt.Errorf("announce on %s: %w", dev, err)
+	}
+	if bridge := bridgeOf(dev); bridge != "" {
+		dev = bridge
+	}
+	ifi, err := net.InterfaceByName(dev)
+	if err != nil {
+		return fmt.Errorf("announce %s on %s: %w", mac, dev, err)
+	}
+	c, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_RARP, nil)
+	if err != nil {
+		return fmt.Errorf("announce %s on %s: %w", mac, dev, err)
+	}
+	defer c.Close()
+	frame, to := rarp(hw), &packet.Addr{HardwareAddr: broadcast}
+	for i := 0; ; i++ {
+		if _, err := c.WriteTo(frame, to); err != nil {
+			return fmt.Errorf("announce %s on %s: %w", mac, dev, err)
+		}
+		if i == len(announceAt) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(announceAt[i]):
+		}
+	}
+}
+
+// AnnounceAll announces each interface, at the same time.
+func AnnounceAll(ctx context.Context, nics []NIC) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(nics))
+	for i, n := range nics {
+		wg.Go(func() { errs[i] = Announce(ctx, n.Tap, n.MAC) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+var broadcast = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+
+// rarp is a reverse-ARP request for its own address, in an Ethernet frame of 60 octets.
+func rarp(hw net.HardwareAddr) []byte {
+	b := append(append([]byte{}, broadcast...), hw...)
+	b = append(b, 0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3) // RARP; Ethernet, IPv4; request reverse
+	b = append(b, hw...)
+	b = append(b, 0, 0, 0, 0)
+	b = append(b, hw...)
+	return append(b, make([]byte, 60-len(b))...)
+}
