@@ -1,35 +1,45 @@
-// Command inspector takes OPNFV Doctor's events (PUT /events, a JSON list) and writes a
-// line of JSON for each: when it came, and the event.
+// Command inspector stands in for OPNFV Doctor's inspector in demos and tests.
+//
+//	inspector [-listen ADDRESS] FILE
+//
+// It appends a line of JSON to FILE for each event: {"received": when, "event": {...}}.
 package main
 
 import (
-	"encoding/json"
-	"log"
+	"context"
+	"flag"
+	"fmt"
 	"net/http"
 	"os"
-	"sync"
+	"os/signal"
+	"syscall"
 	"time"
 )
 
 func main() {
-	out, err := os.OpenFile(os.Args[1], os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		log.Fatal(err)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "inspector:", err)
+		os.Exit(1)
 	}
-	var mu sync.Mutex
-	http.HandleFunc("PUT /events", func(w http.ResponseWriter, r *http.Request) {
-		now := time.Now()
-		var list []json.RawMessage
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&list); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		for _, e := range list {
-			json.NewEncoder(out).Encode(map[string]any{"received": now, "event": e})
-		}
-		w.Write([]byte("OK"))
-	})
-	log.Fatal(http.ListenAndServe(":12345", nil))
+}
+
+func run(ctx context.Context) error {
+	listen := flag.String("listen", ":12345", "where events arrive, host:port; the default is Doctor's")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		return fmt.Errorf("want one argument, the file to append to, got %d", flag.NArg())
+	}
+	out, err := os.OpenFile(flag.Arg(0), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	srv := &http.Server{Addr: *listen, Handler: (&inspector{out: out}).handler(), ReadHeaderTimeout: 5 * time.Second}
+	defer context.AfterFunc(ctx, func() { srv.Close() })()
+	if err := srv.ListenAndServe(); ctx.Err() == nil {
+		return err
+	}
+	return nil
 }
