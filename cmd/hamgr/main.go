@@ -3,20 +3,18 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
-	"github.com/hamgr/hamgr/hamgr/api"
 	"github.com/spf13/cobra"
-)
 
-// version is set by the linker.
-var version = "dev"
+	"github.com/hamgr/hamgr/hamgr/api"
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -35,18 +33,33 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(errOut, "hamgr:", err)
+	return a.fail(err)
+}
+
+// fail prints an error on one line, and what to do about it on another.
+func (a *app) fail(err error) int {
 	var e *api.Error
-	if !errors.As(err, &e) {
-		if a.started {
-			return 1
-		}
-		return 2
+	coded := errors.As(err, &e)
+	switch {
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(a.errOut, "hamgr: interrupted")
+		return 1
+	default:
+		fmt.Fprintln(a.errOut, "hamgr:", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
-	if e.Advice != "" {
-		fmt.Fprintln(errOut, "  "+e.Advice)
+	switch {
+	case coded && e.Advice != "":
+		fmt.Fprintln(a.errOut, "  "+e.Advice)
+	case !a.started:
+		fmt.Fprintln(a.errOut, "  see hamgr --help")
 	}
-	return e.ExitCode()
+	switch {
+	case coded:
+		return e.ExitCode()
+	case a.started:
+		return 1
+	}
+	return 2
 }
 
 // app is what the commands share.
@@ -60,11 +73,17 @@ type app struct {
 func (a *app) root() *cobra.Command {
 	c := &cobra.Command{
 		Use: "hamgr", Short: "Keep virtual machines running when their host dies",
-		SilenceUsage: true, SilenceErrors: true, Version: version,
+		Long: `hamgr keeps a KVM virtual machine running, with its memory and its open connections,
+when the host under it dies. hamgr serve runs on each host; the other commands talk to
+the one on this host, whichever it is.
+
+Exit codes: 0 done, 1 failed or refused, 2 usage, 3 not found, 4 conflict, 5 unreachable.`,
+		Example:      "  hamgr check\n  hamgr protect web1\n  hamgr status --watch",
+		SilenceUsage: true, SilenceErrors: true, Version: version(),
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			a.started = true
 			if a.format != "table" && a.format != "json" {
-				return &api.Error{Code: "bad-request", Message: fmt.Sprintf("unknown output %q", a.format), Advice: "use -o table or -o json"}
+				return api.Failure(api.CodeBadRequest, "use -o table or -o json", "unknown output %q", a.format)
 			}
 			return nil
 		},
@@ -73,7 +92,8 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.socket, "socket", "/run/hamgr/hamgr.sock", "unix socket of this node's hamgr")
 	f.StringVar(&a.url, "url", "", "another node's API instead, such as http://10.0.0.1:7400")
 	f.StringVarP(&a.format, "output", "o", "table", "table or json")
-	c.AddCommand(a.serve(), a.protect(), a.unprotect(), a.failover(), a.status(), a.node(), a.events(), a.check())
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	c.AddCommand(a.serve(), a.protect(), a.unprotect(), a.failover(), a.status(), a.node(), a.events(), a.check(), a.version())
 	return c
 }
 
@@ -82,15 +102,4 @@ func (a *app) client() *api.Client {
 		return api.NewClient(a.url)
 	}
 	return api.NewSocketClient(a.socket)
-}
-
-// print shows v as JSON, or by table.
-func (a *app) print(v any, table func(io.Writer)) error {
-	if a.format == "json" {
-		e := json.NewEncoder(a.out)
-		e.SetIndent("", "  ")
-		return e.Encode(v)
-	}
-	table(a.out)
-	return nil
 }

@@ -3,33 +3,32 @@ package main
 import (
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"slices"
 	"time"
 
-	"github.com/hamgr/hamgr/hamgr/agent"
+	"github.com/spf13/cobra"
+
 	"github.com/hamgr/hamgr/hamgr/api"
 	"github.com/hamgr/hamgr/hamgr/core"
-	"github.com/spf13/cobra"
 )
+
+const watchInterval = time.Second
 
 func (a *app) status() *cobra.Command {
 	var watch bool
 	c := &cobra.Command{
-		Use: "status", Short: "Show the protections", Args: cobra.NoArgs,
-		Example: "  hamgr status\n  hamgr status --watch\n  hamgr status -o json",
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use: "status [domain]", Short: "Show the protections, or one in full", Args: cobra.MaximumNArgs(1),
+		Example:           "  hamgr status\n  hamgr status web1\n  hamgr status --watch\n  hamgr status -o json",
+		ValidArgsFunction: a.completeDomains,
+		RunE: func(cmd *cobra.Command, args []string) error {
 			for {
-				var s api.Status
-				if err := a.client().Do(cmd.Context(), "GET", "/v1/status", nil, &s); err != nil {
-					return err
-				}
-				if err := a.print(s, func(w io.Writer) { protections(w, s) }); err != nil || !watch {
+				if err := a.showStatus(cmd, args, watch); err != nil || !watch {
 					return err
 				}
 				select {
 				case <-cmd.Context().Done():
 					return nil
-				case <-time.After(time.Second):
+				case <-time.After(watchInterval):
 				}
 			}
 		},
@@ -38,108 +37,97 @@ func (a *app) status() *cobra.Command {
 	return c
 }
 
-func table(w io.Writer, head string, rows func(io.Writer)) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, head)
-	rows(t)
-	t.Flush()
-}
-
-func protections(w io.Writer, s api.Status) {
-	table(w, "DOMAIN\tPRIMARY\tBACKUP\tPHASE\tGEN\tEPOCH\tPAUSE\tDIRTY\tHELD\tFOR", func(w io.Writer) {
-		for _, p := range s.Protections {
-			pause, dirty, held := "-", "-", "-"
-			if x := p.Stats; x != nil && x.Epochs > 0 {
-				pause, dirty, held = fmt.Sprintf("%.1fms", x.PauseP50), fmt.Sprint(x.DirtyP50), fmt.Sprint(x.Held)
-			}
-			backup := p.Backup
-			if backup == "" {
-				backup = "-"
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", p.Domain, p.Primary, backup, p.Phase, p.Generation,
-				p.Epoch, pause, dirty, held, time.Since(p.Since).Round(time.Second))
+func (a *app) showStatus(cmd *cobra.Command, args []string, watch bool) error {
+	s, err := a.client().Status(cmd.Context())
+	if err != nil {
+		return err
+	}
+	var one *api.ProtectionStatus
+	if len(args) == 1 {
+		i := slices.IndexFunc(s.Protections, func(p api.ProtectionStatus) bool { return p.Domain == args[0] })
+		if i < 0 {
+			return api.Failure(api.CodeNotFound, "see hamgr status", "%s is not protected", args[0])
 		}
-	})
-}
-
-func (a *app) node() *cobra.Command {
-	c := &cobra.Command{Use: "node", Short: "The nodes of the cluster"}
-	c.AddCommand(&cobra.Command{
-		Use: "list", Short: "List the nodes", Args: cobra.NoArgs, Example: "  hamgr node list",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var s api.Status
-			if err := a.client().Do(cmd.Context(), "GET", "/v1/status", nil, &s); err != nil {
-				return err
-			}
-			return a.print(s.Nodes, func(w io.Writer) {
-				table(w, "NODE\tADDRESS\tSTATE\tROLE", func(w io.Writer) {
-					for _, n := range s.Nodes {
-						fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", n.Name, n.Addr, n.State, role(n, s.Leader))
-					}
-				})
-			})
-		},
-	})
-	return c
-}
-
-func role(n api.NodeStatus, leader string) string {
-	switch {
-	case n.Name == leader:
-		return "leader"
-	case n.Manager:
-		return "manager"
+		one = &s.Protections[i]
 	}
-	return "agent"
+	if watch && a.format == "table" && terminal(a.out) {
+		fmt.Fprint(a.out, "\x1b[H\x1b[2J") // home, clear: ECMA-48 CUP and ED
+	}
+	if one != nil {
+		return a.print(one, func(w io.Writer) { inFull(w, *one) })
+	}
+	return a.print(s, func(w io.Writer) { protections(w, s) })
 }
 
-func (a *app) events() *cobra.Command {
-	return &cobra.Command{
-		Use: "events", Short: "List the cluster's decisions, with their causes", Args: cobra.NoArgs, Example: "  hamgr events -o json",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var ev []core.Event
-			if err := a.client().Do(cmd.Context(), "GET", "/v1/events", nil, &ev); err != nil {
-				return err
-			}
-			return a.print(ev, func(w io.Writer) {
-				table(w, "TIME\tDOMAIN\tWHAT\tGEN\tCAUSE", func(w io.Writer) {
-					for _, e := range ev {
-						fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", e.Time.Format("15:04:05.000"), e.Domain, e.Kind, e.Generation, e.Cause)
-					}
-				})
-			})
-		},
+// protections is the table, and below it what needs a word of explanation.
+func protections(w io.Writer, s api.Status) {
+	if s.Leader == "" {
+		fmt.Fprintf(w, "no manager leads: this is what %s knew last\n", s.Node)
+	}
+	if len(s.Protections) == 0 {
+		fmt.Fprintln(w, "nothing is protected; hamgr protect <domain> begins")
+		return
+	}
+	var rows [][]string
+	var notes []string
+	for _, p := range s.Protections {
+		pause, dirty, held := "", "", ""
+		if x := p.Stats; x != nil && x.Epochs > 0 {
+			pause, dirty, held = fmt.Sprintf("%.1fms", x.PauseP50), fmt.Sprint(x.DirtyP50), fmt.Sprint(x.Held)
+		}
+		rows = append(rows, []string{p.Domain, p.Primary, p.Backup, phase(p), fmt.Sprint(p.Generation), p.Epoch.String(),
+			pause, dirty, held, since(p.Since)})
+		if p.Phase != core.Protected && p.Reason != "" {
+			notes = append(notes, fmt.Sprintf("%s is %s: %s", p.Domain, p.Phase, p.Reason))
+		}
+	}
+	table(w, "DOMAIN\tPRIMARY\tBACKUP\tPHASE\tGEN\tEPOCH\tPAUSE\tDIRTY\tHELD\tFOR", rows)
+	for _, n := range notes {
+		fmt.Fprintln(w, n)
 	}
 }
 
-func (a *app) check() *cobra.Command {
-	return &cobra.Command{
-		Use: "check", Short: "See whether this node can do what hamgr needs", Args: cobra.NoArgs, Example: "  hamgr check",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var rs []agent.CheckResult
-			if err := a.client().Do(cmd.Context(), "GET", "/v1/check", nil, &rs); err != nil {
-				return err
-			}
-			bad := 0
-			err := a.print(rs, func(w io.Writer) {
-				table(w, "CHECK\tRESULT\tDETAIL", func(w io.Writer) {
-					for _, r := range rs {
-						fmt.Fprintf(w, "%s\t%s\t%s\n", r.Name, map[bool]string{true: "ok", false: "FAILED"}[r.OK], r.Detail)
-						if !r.OK {
-							fmt.Fprintf(w, "\t\t-> %s\n", r.Advice)
-						}
-					}
-				})
-			})
-			for _, r := range rs {
-				if !r.OK {
-					bad++
-				}
-			}
-			if err == nil && bad > 0 {
-				return &api.Error{Code: "failed", Message: fmt.Sprintf("%d of %d checks failed", bad, len(rs))}
-			}
-			return err
-		},
+func phase(p api.ProtectionStatus) string {
+	if p.Phase == core.Syncing && p.Stats != nil && p.Stats.SyncPercent > 0 {
+		return fmt.Sprintf("%s %d%%", p.Phase, p.Stats.SyncPercent)
+	}
+	return string(p.Phase)
+}
+
+// since is clipped at zero: the time is another host's.
+func since(t time.Time) string { return max(0, time.Since(t)).Round(time.Second).String() }
+
+func inFull(w io.Writer, p api.ProtectionStatus) {
+	rows := [][]string{
+		{"UUID", p.UUID}, {"primary", p.Primary}, {"backup", p.Backup}, {"phase", phase(p) + ", for " + since(p.Since)},
+		{"because", p.Reason}, {"generation", fmt.Sprint(p.Generation)}, {"mode", fmt.Sprintf("%s, an epoch is %s", p.Mode, p.Epoch)},
+		{"memory", fmt.Sprintf("%d MiB", p.Memory>>20)},
+	}
+	if p.Pinned != "" {
+		rows = append(rows, []string{"only backup", p.Pinned})
+	}
+	for _, n := range sorted(p.Refused) {
+		rows = append(rows, []string{"refused by", n + ": " + p.Refused[n]})
+	}
+	if x := p.Stats; x == nil {
+		rows = append(rows, []string{"measured", "nothing: " + p.Primary + " did not answer, or has only begun"})
+	} else {
+		rows = append(rows, measured(*x)...)
+	}
+	table(w, "domain\t"+p.Domain, rows)
+}
+
+func measured(x api.Stats) [][]string {
+	zero := 0.0
+	if x.Pages > 0 {
+		zero = 100 * float64(x.ZeroPages) / float64(x.Pages)
+	}
+	return [][]string{
+		{"epochs", fmt.Sprint(x.Epochs)},
+		{"pause", fmt.Sprintf("%.1f ms, 99 %%: %.1f ms", x.PauseP50, x.PauseP99)},
+		{"commit", fmt.Sprintf("%.1f ms, 99 %%: %.1f ms", x.CommitP50, x.CommitP99)},
+		{"dirty pages", fmt.Sprintf("%d an epoch, %.0f %% of all were zero", x.DirtyP50, zero)},
+		{"sent", fmt.Sprintf("%.1f MiB", float64(x.BytesSent)/(1<<20))},
+		{"output", fmt.Sprintf("%s: %d packets held, %d released, %d dropped", x.Backend, x.Held, x.Released, x.Dropped)},
 	}
 }

@@ -1,3 +1,24 @@
-// Package api is hamgr's HTTP API: its types, its server and its client. Every node
-// answers; what needs the leader is forwarded to it once.
+// Package api is hamgr's HTTP API: its types, its server and its client.
+//
+// Every node serves it, on a unix socket and on the management network. What changes the
+// cluster runs on the leader; any other node sends such a request on, once. Answers are
+// JSON; a failure is {"error": {"code", "message", "advice"}} with a status to match.
+//
+//	GET    /v1/status                          Status
+//	GET    /v1/nodes                           []NodeStatus
+//	GET    /v1/events?since=INDEX&wait=30s     []core.Event after that index; wait: not before there is one
+//	GET    /v1/check                           []CheckResult of this node
+//	POST   /v1/protections                     ProtectRequest -> core.Protection; the first copy has begun
+//	DELETE /v1/protections/{domain}
+//	POST   /v1/protections/{domain}/failover
+//	GET    /metrics                            Prometheus
+//
+// Between nodes:
+//
+//	POST   /v1/propose                         core.Command
+//	GET    /v1/agent/domains/{name}            DomainInfo of this host
+//	POST   /v1/agent/backup-check              BackupRequest; refused with the reason
+//	GET    /v1/agent/stats                     map of domain to Stats, for the primaries here
+//
+// There is no authentication: the management network is to be hamgr's own.
 package api

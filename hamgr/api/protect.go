@@ -3,138 +3,104 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/hamgr/hamgr/hamgr/agent"
 	"github.com/hamgr/hamgr/hamgr/core"
 )
 
 const (
-	minEpoch         = 5 * time.Millisecond
-	maxEpoch         = 10 * time.Second
+	minEpoch = 5 * time.Millisecond
+	maxEpoch = 10 * time.Second
+	// preflightTimeout is for all the questions of one protect; a probe of QEMU may take 10 s.
 	preflightTimeout = 15 * time.Second
+
+	byOperator = "asked by operator"
 )
 
 // protect checks everything that can be checked before the guest is touched.
 func (s *Server) protect(r *http.Request, in json.RawMessage) (any, error) {
 	var q ProtectRequest
-	if err := json.Unmarshal(in, &q); err != nil {
-		return nil, fail("bad-request", "", "%v", err)
-	}
-	p, err := s.order(q)
-	if err != nil {
+	if err := decode(in, &q); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), preflightTimeout)
 	defer cancel()
 	st := s.Cluster.State()
+	if st.Index == 0 {
+		return nil, Failure(CodeUnreachable, "try again in a moment", "%s leads, but has not caught up with the cluster yet", s.Node)
+	}
+	p, err := s.order(q, st)
+	if err != nil {
+		return nil, err
+	}
 	node, info, err := s.find(ctx, st, q.Domain)
 	if err != nil {
 		return nil, err
 	}
 	if len(info.Problems) > 0 {
-		return nil, fail("refused", "run hamgr check on "+node, "%s cannot be protected: %s", q.Domain, strings.Join(info.Problems, "; "))
+		return nil, Failure(CodeRefused, "run hamgr check on "+node, "%s on %s cannot be protected: %s", q.Domain, node, strings.Join(info.Problems, "; "))
 	}
 	p.Primary, p.UUID, p.Memory = node, info.UUID, info.MemoryBytes
 	if p.Backup, err = s.chooseBackup(ctx, st, p, info); err != nil {
 		return nil, err
 	}
-	if err := s.Cluster.Propose(ctx, core.Command{Kind: core.Protect, Domain: p.Domain, Protection: &p, Cause: "asked by operator"}); err != nil {
+	if err := s.agree(ctx, core.Command{Kind: core.Protect, Domain: p.Domain, Protection: &p, Cause: byOperator}); err != nil {
 		return nil, err
 	}
 	return s.Cluster.State().Protections[p.Domain], nil
 }
 
-func (s *Server) order(q ProtectRequest) (core.Protection, error) {
-	p := core.Protection{Domain: q.Domain, Pinned: q.Backup, Mode: q.Mode, Epoch: time.Duration(q.EpochMS) * time.Millisecond}
-	if p.Epoch == 0 {
-		p.Epoch = s.Epoch
-	}
+// order is the request as a protection that still lacks its hosts.
+func (s *Server) order(q ProtectRequest, st core.State) (core.Protection, error) {
+	p := core.Protection{Domain: q.Domain, Pinned: q.Backup, Mode: q.Mode, Epoch: s.Epoch}
 	if p.Mode == "" {
 		p.Mode = core.Buffer
 	}
-	if p.Epoch < minEpoch || p.Epoch > maxEpoch {
-		return p, fail("bad-request", "", "an epoch of %s; it must be from %s to %s", p.Epoch, minEpoch, maxEpoch)
+	if p.Epoch == 0 {
+		p.Epoch = core.DefaultEpoch
 	}
-	if p.Mode != core.Buffer {
-		return p, fail("bad-request", "use --mode buffer", "mode %q is not available: only buffer fences the output of a failed primary", p.Mode)
+	if q.EpochMS != 0 {
+		p.Epoch = time.Duration(q.EpochMS) * time.Millisecond
 	}
-	if old, ok := s.Cluster.State().Protections[q.Domain]; ok {
-		return p, fail("conflict", "see hamgr status; hamgr unprotect "+q.Domain+" ends it", "%s is already protected: %s on %s", q.Domain, old.Phase, old.Primary)
+	switch old, protected := st.Protections[q.Domain]; {
+	case q.Domain == "":
+		return p, Failure(CodeBadRequest, "name it as in virsh list", "protect: no domain is named")
+	case p.Epoch < minEpoch || p.Epoch > maxEpoch || q.EpochMS > int(maxEpoch.Milliseconds()):
+		return p, Failure(CodeBadRequest, "25ms is usual", "an epoch of %d ms; it must be from %s to %s", q.EpochMS, minEpoch, maxEpoch)
+	case p.Mode != core.Buffer:
+		return p, Failure(CodeBadRequest, "use --mode buffer", "mode %q is not available: only buffer fences the output of a failed primary", p.Mode)
+	case protected:
+		return p, Failure(CodeConflict, "hamgr status shows it, hamgr unprotect "+q.Domain+" ends it",
+			"%s is already protected: %s, %s -> %s", q.Domain, old.Phase, old.Primary, orNone(old.Backup))
 	}
 	return p, nil
 }
 
-// find asks all nodes for a running domain of that name.
-func (s *Server) find(ctx context.Context, st core.State, name string) (string, agent.DomainInfo, error) {
-	type answer struct {
-		info agent.DomainInfo
-		err  error
+func orNone(node string) string {
+	if node == "" {
+		return "no backup"
 	}
-	var mu sync.Mutex
-	answers := map[string]answer{}
-	var wg sync.WaitGroup
-	alive := s.Alive()
-	var looked []string
-	for _, n := range slices.Sorted(maps.Keys(st.Nodes)) {
-		if n != s.Node && alive[n] != "alive" {
-			continue
-		}
-		looked = append(looked, n)
-		wg.Go(func() {
-			var a answer
-			a.err = s.peer(st.Nodes[n].Addr).Do(ctx, "GET", "/v1/agent/domains/"+name, nil, &a.info)
-			mu.Lock()
-			defer mu.Unlock()
-			answers[n] = a
-		})
-	}
-	wg.Wait()
-	off := ""
-	for _, n := range looked {
-		a := answers[n]
-		switch {
-		case a.err != nil:
-		case a.info.Running:
-			return n, a.info, nil
-		default:
-			off = n
-		}
-	}
-	if off != "" {
-		return "", agent.DomainInfo{}, fail("conflict", "start it: virsh start "+name, "%s is defined on %s, but %s", name, off, answers[off].info.State)
-	}
-	return "", agent.DomainInfo{}, fail("not-found", "see virsh list --all on its host, and hamgr node list", "no domain %q on %s", name, strings.Join(looked, ", "))
+	return node
 }
 
-func (s *Server) chooseBackup(ctx context.Context, st core.State, p core.Protection, info agent.DomainInfo) (string, error) {
-	names := slices.Sorted(maps.Keys(st.Nodes))
-	if p.Pinned != "" {
-		if _, ok := st.Nodes[p.Pinned]; !ok {
-			return "", fail("not-found", "known nodes: "+strings.Join(names, ", "), "no node %q to be the backup of %s", p.Pinned, p.Domain)
-		}
-		if p.Pinned == p.Primary {
-			return "", fail("conflict", "choose another node, or leave --backup out", "%s runs on %s, which cannot be its own backup", p.Domain, p.Pinned)
-		}
-		names = []string{p.Pinned}
+// chooseBackup takes the first candidate that agrees, those with the fewest replicas first.
+func (s *Server) chooseBackup(ctx context.Context, st core.State, p core.Protection, info DomainInfo) (string, error) {
+	candidates, err := candidates(st, p)
+	if err != nil {
+		return "", err
 	}
-	alive := s.Alive()
-	var why []string
-	for _, n := range names {
-		if n == p.Primary {
+	live := s.liveness()
+	why := []string{}
+	for _, n := range candidates {
+		if l := live[n]; n != s.Node && l.State != alive {
+			why = append(why, n+" is "+stateName(l))
 			continue
 		}
-		if n != s.Node && alive[n] != "alive" {
-			why = append(why, n+" is "+alive[n])
-			continue
-		}
-		err := s.peer(st.Nodes[n].Addr).Do(ctx, "POST", "/v1/agent/backup-check", agent.BackupRequest{
+		err := s.peer(st.Nodes[n].Addr).Do(ctx, http.MethodPost, "/v1/agent/backup-check", BackupRequest{
 			Domain: p.Domain, UUID: info.UUID, MemoryBytes: info.MemoryBytes, QEMUVersion: info.QEMUVersion, Emulator: info.Emulator}, nil)
 		if err == nil {
 			return n, nil
@@ -142,29 +108,70 @@ func (s *Server) chooseBackup(ctx context.Context, st core.State, p core.Protect
 		why = append(why, n+": "+err.Error())
 	}
 	if len(why) == 0 {
-		why = []string{"there is no other node"}
+		why = append(why, p.Primary+" is the only node")
 	}
-	return "", fail("refused", "see hamgr node list, and hamgr check on the nodes", "no backup for %s: %s", p.Domain, strings.Join(why, "; "))
+	return "", Failure(CodeRefused, "see hamgr node list, and hamgr check on the backup", "no backup for %s: %s", p.Domain, strings.Join(why, "; "))
 }
 
-func (s *Server) unprotect(r *http.Request, _ json.RawMessage) (any, error) {
-	name := r.PathValue("domain")
-	p, ok := s.Cluster.State().Protections[name]
-	if !ok {
-		return nil, fail("not-found", "see hamgr status", "%s is not protected", name)
+func candidates(st core.State, p core.Protection) ([]string, error) {
+	names := slices.Sorted(maps.Keys(st.Nodes))
+	if p.Pinned != "" {
+		if _, ok := st.Nodes[p.Pinned]; !ok {
+			return nil, Failure(CodeNotFound, "known nodes: "+strings.Join(names, ", "), "no node %q to be the backup of %s", p.Pinned, p.Domain)
+		}
+		if p.Pinned == p.Primary {
+			return nil, Failure(CodeConflict, "choose another node, or leave --backup out", "%s runs on %s, which cannot be its own backup", p.Domain, p.Pinned)
+		}
+		return []string{p.Pinned}, nil
 	}
-	return nil, s.Cluster.Propose(r.Context(), core.Command{Kind: core.Unprotect, Domain: name, Generation: p.Generation, Cause: "asked by operator"})
+	replicas := map[string]int{}
+	for _, other := range st.Protections {
+		replicas[other.Backup]++
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return n == p.Primary })
+	slices.SortStableFunc(names, func(a, b string) int { return replicas[a] - replicas[b] })
+	return names, nil
+}
+
+func stateName(l NodeLiveness) string {
+	if l.State == "" {
+		return "not heard of yet"
+	}
+	return l.State
+}
+
+// unprotect ends a protection whatever it has come to: generation 0.
+func (s *Server) unprotect(r *http.Request, _ json.RawMessage) (any, error) {
+	p, err := s.protection(r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.agree(r.Context(), core.Command{Kind: core.Unprotect, Domain: p.Domain, Cause: byOperator})
 }
 
 func (s *Server) failover(r *http.Request, _ json.RawMessage) (any, error) {
+	p, err := s.protection(r)
+	if err != nil {
+		return nil, err
+	}
+	if p.Phase != core.Protected {
+		return nil, Failure(CodeConflict, "wait until hamgr status says protected", "%s has no committed checkpoint to fail over to: it is %s", p.Domain, p.Phase)
+	}
+	if l := s.liveness()[p.Backup]; p.Backup != s.Node && l.State != alive {
+		return nil, Failure(CodeConflict, "see hamgr node list", "%s cannot move to its backup: %s is %s", p.Domain, p.Backup, stateName(l))
+	}
+	err = s.agree(r.Context(), core.Command{Kind: core.FailOver, Domain: p.Domain, Generation: p.Generation, Cause: byOperator})
+	if err != nil {
+		return nil, err
+	}
+	return s.Cluster.State().Protections[p.Domain], nil
+}
+
+func (s *Server) protection(r *http.Request) (core.Protection, error) {
 	name := r.PathValue("domain")
 	p, ok := s.Cluster.State().Protections[name]
 	if !ok {
-		return nil, fail("not-found", "see hamgr status", "%s is not protected", name)
+		return p, Failure(CodeNotFound, "see hamgr status", "%s is not protected", name)
 	}
-	err := s.Cluster.Propose(r.Context(), core.Command{Kind: core.FailOver, Domain: name, Generation: p.Generation, Cause: "asked by operator"})
-	if errors.Is(err, core.ErrWrongPhase) {
-		return nil, fail("conflict", "wait until hamgr status says protected", "%s has no committed checkpoint to fail over to: it is %s", name, p.Phase)
-	}
-	return nil, err
+	return p, nil
 }

@@ -1,89 +1,121 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
-	"slices"
+	"strconv"
 	"sync"
 	"time"
 
-	"github.com/hamgr/hamgr/hamgr/agent"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"github.com/hamgr/hamgr/hamgr/core"
-	"github.com/hamgr/hamgr/hamgr/domain"
 )
 
-// Server answers for one node.
+// Server answers for one node. Node, Cluster, Agent and one of Alive and Liveness must be
+// set before Handler is called, and not changed after.
 type Server struct {
-	Node    string
-	Port    int           // of the API on every node, TCP
-	Epoch   time.Duration // for protections that ask for nothing else
-	Cluster Cluster
-	Agent   Agent
-	Alive   func() map[string]string // state of each other node
+	Node     string
+	Cluster  Cluster
+	Agent    Agent
+	Liveness func() map[string]NodeLiveness // of the other nodes
+	Alive    func() map[string]string       // the same, states only; used if Liveness is nil
+
+	Port     int                  // of the other nodes' API; Port if 0
+	Epoch    time.Duration        // of a protection that asks for none; core.DefaultEpoch if 0
+	Registry *prometheus.Registry // where /metrics comes from; one of its own if nil
+
+	peer       func(addr string) *Client // of the node at a management address; tests replace it
+	leaderWait time.Duration             // leaderWait if 0
 }
 
-// Handler has all routes.
+const (
+	maxRequest  = 1 << 20
+	bodyTimeout = 5 * time.Second
+)
+
+// Handler has all routes. It may be called once.
 func (s *Server) Handler() http.Handler {
+	if s.peer == nil {
+		s.peer = s.clientOf
+	}
+	if s.leaderWait == 0 {
+		s.leaderWait = leaderWait
+	}
+	if s.Registry == nil {
+		s.Registry = prometheus.NewRegistry()
+	}
+	s.Registry.MustRegister(&collector{s})
 	m := http.NewServeMux()
-	m.HandleFunc("GET /v1/status", s.status)
-	m.HandleFunc("GET /v1/events", s.events)
-	m.HandleFunc("GET /v1/check", s.check)
+	m.HandleFunc("GET /v1/status", answer(s.status))
+	m.HandleFunc("GET /v1/nodes", answer(s.nodes))
+	m.HandleFunc("GET /v1/events", answer(s.events))
+	m.HandleFunc("GET /v1/check", answer(s.check))
 	m.HandleFunc("POST /v1/protections", s.onLeader(s.protect))
 	m.HandleFunc("DELETE /v1/protections/{domain}", s.onLeader(s.unprotect))
 	m.HandleFunc("POST /v1/protections/{domain}/failover", s.onLeader(s.failover))
 	m.HandleFunc("POST /v1/propose", s.onLeader(s.propose))
-	m.HandleFunc("GET /v1/agent/domains/{name}", s.agentDomain)
-	m.HandleFunc("POST /v1/agent/backup-check", s.backupCheck)
-	m.HandleFunc("GET /v1/agent/stats", s.agentStats)
-	return m
+	m.HandleFunc("GET /v1/agent/domains/{name}", answer(s.agentDomain))
+	m.HandleFunc("POST /v1/agent/backup-check", answer(s.backupCheck))
+	m.HandleFunc("GET /v1/agent/stats", answer(s.agentStats))
+	m.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
+	m.HandleFunc("/", answer(noRoute))
+	return http.NewCrossOriginProtection().Handler(m) // an operator's browser is no way in
+}
+
+func (s *Server) clientOf(addr string) *Client {
+	port := s.Port
+	if port == 0 {
+		port = Port
+	}
+	return NewClient("http://" + net.JoinHostPort(addr, strconv.Itoa(port)))
 }
 
 // handler does a request's work; in is its body.
 type handler func(r *http.Request, in json.RawMessage) (any, error)
 
-// leaderWait bounds how long a request waits for a leader to be elected.
-const leaderWait = 5 * time.Second
-
-// onLeader runs h on the leader: here, or by sending the request there.
-func (s *Server) onLeader(h handler) http.HandlerFunc {
+func answer(h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		var in json.RawMessage
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&in); err != nil {
-			reply(w, nil, fail("bad-request", "", "the request is not JSON: %v", err))
+		in, err := body(w, r)
+		if err != nil {
+			reply(w, nil, err)
 			return
-		}
-		ctx, cancel := context.WithTimeout(r.Context(), leaderWait)
-		defer cancel()
-		for !s.Cluster.IsLeader() {
-			_, addr := s.Cluster.Leader()
-			if addr != "" && r.Header.Get(forwarded) == "" {
-				var out json.RawMessage
-				err := s.peer(addr).do(r.Context(), r.Method, r.URL.RequestURI(), in, &out, true)
-				var e *Error
-				if !errors.As(err, &e) || e.Code != "unreachable" {
-					reply(w, out, err)
-					return
-				}
-			}
-			select {
-			case <-ctx.Done():
-				reply(w, nil, fail("unreachable", "a majority of the managers must run and reach each other; see hamgr node list", "no manager leads"))
-				return
-			case <-time.After(20 * time.Millisecond):
-			}
 		}
 		out, err := h(r, in)
 		reply(w, out, err)
 	}
 }
 
-func (s *Server) peer(addr string) *Client {
-	return NewClient("http://" + net.JoinHostPort(addr, fmt.Sprint(s.Port)))
+// body reads a request whole. An empty one counts as null.
+func body(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // a recorder in a test has none
+	in, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	_ = control.SetReadDeadline(time.Time{})
+	if err != nil {
+		return nil, Failure(CodeBadRequest, "", "the request could not be read: %v", err)
+	}
+	if in = bytes.TrimSpace(in); len(in) == 0 {
+		return json.RawMessage("null"), nil
+	}
+	if !json.Valid(in) {
+		return nil, Failure(CodeBadRequest, "", "the request is not JSON: %.80q", in)
+	}
+	return in, nil
+}
+
+func decode(in json.RawMessage, out any) error {
+	if err := json.Unmarshal(in, out); err != nil {
+		return Failure(CodeBadRequest, "", "the request: %v", err)
+	}
+	return nil
 }
 
 func reply(w http.ResponseWriter, out any, err error) {
@@ -91,116 +123,83 @@ func reply(w http.ResponseWriter, out any, err error) {
 	if err != nil {
 		e := asError(err)
 		w.WriteHeader(codes[e.Code].HTTP)
-		json.NewEncoder(w).Encode(map[string]*Error{"error": e})
-		return
-	}
-	if out == nil {
+		out = map[string]*Error{"error": e}
+	} else if out == nil {
 		out = struct{}{}
 	}
-	json.NewEncoder(w).Encode(out)
+	_ = json.NewEncoder(w).Encode(out) // to a caller who has left: nobody to tell
 }
 
-func asError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) && codes[e.Code].HTTP != 0 {
-		return e
-	}
-	for code, sentinel := range refusals {
-		if errors.Is(err, sentinel) {
-			return fail(code, "", "%v", err)
-		}
-	}
-	if errors.Is(err, domain.ErrNoDomain) {
-		return fail("not-found", "", "%v", err)
-	}
-	return fail("failed", "", "%v", err)
+func noRoute(r *http.Request, _ json.RawMessage) (any, error) {
+	return nil, Failure(CodeNotFound, "is the other side of another version?", "there is no %s %s in this API", r.Method, r.URL.Path)
 }
 
-func (s *Server) status(w http.ResponseWriter, r *http.Request) {
-	st := s.Cluster.State()
-	leader, _ := s.Cluster.Leader()
-	out := Status{Node: s.Node, Leader: leader, Index: st.Index, Nodes: []NodeStatus{}, Protections: []ProtectionStatus{}}
-	alive := s.Alive()
-	for _, name := range slices.Sorted(maps.Keys(st.Nodes)) {
-		n := NodeStatus{Node: st.Nodes[name], State: alive[name]}
-		if name == s.Node {
-			n.State = "alive"
-		}
-		out.Nodes = append(out.Nodes, n)
+// liveness is a copy for the caller to write into.
+func (s *Server) liveness() map[string]NodeLiveness {
+	out := map[string]NodeLiveness{}
+	if s.Liveness != nil {
+		maps.Copy(out, s.Liveness())
+		return out
 	}
-	stats := s.gatherStats(r.Context(), st)
-	for _, name := range slices.Sorted(maps.Keys(st.Protections)) {
-		p := ProtectionStatus{Protection: st.Protections[name]}
-		if x, ok := stats[p.Primary][name]; ok {
-			p.Stats = &x
-		}
-		out.Protections = append(out.Protections, p)
+	for name, state := range s.Alive() {
+		out[name] = NodeLiveness{State: state}
 	}
-	reply(w, out, nil)
-}
-
-// gatherStats asks the primaries; one that does not answer in time is left out.
-func (s *Server) gatherStats(ctx context.Context, st core.State) map[string]map[string]agent.Stats {
-	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-	defer cancel()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	out := map[string]map[string]agent.Stats{s.Node: s.Agent.Stats()}
-	asked := map[string]bool{s.Node: true}
-	for _, p := range st.Protections {
-		if asked[p.Primary] {
-			continue
-		}
-		asked[p.Primary] = true
-		wg.Go(func() {
-			var got map[string]agent.Stats
-			if s.peer(st.Nodes[p.Primary].Addr).Do(ctx, "GET", "/v1/agent/stats", nil, &got) == nil {
-				mu.Lock()
-				defer mu.Unlock()
-				out[p.Primary] = got
-			}
-		})
-	}
-	wg.Wait()
 	return out
 }
 
-func (s *Server) events(w http.ResponseWriter, _ *http.Request) {
-	ev := s.Cluster.State().Events
-	if ev == nil {
-		ev = []core.Event{}
+func (s *Server) check(r *http.Request, _ json.RawMessage) (any, error) {
+	leader, _ := s.Cluster.Leader()
+	managers := CheckResult{Name: "managers", OK: leader != "", Detail: leader + " leads"}
+	if !managers.OK {
+		managers.Detail = "no manager leads"
+		managers.Advice = "more than half of the managers must run hamgr serve and reach each other"
 	}
-	reply(w, ev, nil)
+	return append([]CheckResult{managers}, s.Agent.Check(r.Context())...), nil
 }
 
-func (s *Server) check(w http.ResponseWriter, r *http.Request) {
-	reply(w, s.Agent.Check(r.Context()), nil)
+func (s *Server) agentStats(*http.Request, json.RawMessage) (any, error) { return s.Agent.Stats(), nil }
+
+func (s *Server) agentDomain(r *http.Request, _ json.RawMessage) (any, error) {
+	return s.Agent.Domain(r.Context(), r.PathValue("name"))
 }
 
-func (s *Server) agentStats(w http.ResponseWriter, _ *http.Request) { reply(w, s.Agent.Stats(), nil) }
-
-func (s *Server) agentDomain(w http.ResponseWriter, r *http.Request) {
-	out, err := s.Agent.Domain(r.Context(), r.PathValue("name"))
-	reply(w, out, err)
-}
-
-func (s *Server) backupCheck(w http.ResponseWriter, r *http.Request) {
-	var in agent.BackupRequest
-	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
-		reply(w, nil, fail("bad-request", "", "%v", err))
-		return
+func (s *Server) backupCheck(r *http.Request, in json.RawMessage) (any, error) {
+	var q BackupRequest
+	if err := decode(in, &q); err != nil {
+		return nil, err
 	}
-	if err := s.Agent.BackupCheck(r.Context(), in); err != nil {
-		reply(w, nil, fail("refused", "", "%v", err))
-		return
+	if err := s.Agent.BackupCheck(r.Context(), q); err != nil {
+		return nil, Failure(CodeRefused, "", "%v", err)
 	}
-	reply(w, nil, nil)
+	return nil, nil
 }
 
 func (s *Server) propose(r *http.Request, in json.RawMessage) (any, error) {
 	var c core.Command
-	if err := json.Unmarshal(in, &c); err != nil {
-		return nil, fail("bad-request", "", "%v", err)
+	if err := decode(in, &c); err != nil {
+		return nil, err
 	}
-	return nil, s.Cluster.Propose(r.Context(), c)
+	return nil, s.agree(r.Context(), c)
+}
+
+// agree proposes. What core did not refuse may yet take effect, and says so.
+func (s *Server) agree(ctx context.Context, c core.Command) error {
+	err := s.Cluster.Propose(ctx, c)
+	if err == nil || core.Refused(err) {
+		return err
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	return Failure(CodeUnknown, "more than half of the managers must run and reach each other; hamgr status shows what has come of it",
+		"the managers have not agreed: %v", err)
+}
+
+// gather runs f for each name at once and returns when all are done.
+func gather(names []string, f func(name string)) {
+	var wg sync.WaitGroup
+	for _, n := range names {
+		wg.Go(func() { f(n) })
+	}
+	wg.Wait()
 }

@@ -2,84 +2,65 @@ package api
 
 import (
 	"context"
-	"fmt"
-	"net/http"
+	"time"
 
-	"github.com/hamgr/hamgr/hamgr/agent"
 	"github.com/hamgr/hamgr/hamgr/core"
 )
 
-// Error is a failure as the API reports it.
-type Error struct {
-	Code    string `json:"code"` // not-found, conflict, refused, unreachable, bad-request, failed
-	Message string `json:"message"`
-	Advice  string `json:"advice,omitempty"`
-}
-
-func (e *Error) Error() string { return e.Message }
-
-// The codes of Error, with their HTTP status and the CLI's exit code.
-var codes = map[string]struct{ HTTP, Exit int }{
-	"failed": {http.StatusInternalServerError, 1}, "refused": {http.StatusUnprocessableEntity, 1},
-	"bad-request": {http.StatusBadRequest, 2}, "not-found": {http.StatusNotFound, 3},
-	"stale-generation": {http.StatusConflict, 4}, "wrong-phase": {http.StatusConflict, 4}, "name-taken": {http.StatusConflict, 4},
-	"already-protected": {http.StatusConflict, 4}, "unknown-domain": {http.StatusNotFound, 3}, "unknown-node": {http.StatusNotFound, 3},
-	"bad-command": {http.StatusBadRequest, 2}, "conflict": {http.StatusConflict, 4}, "unreachable": {http.StatusServiceUnavailable, 5},
-}
-
-// ExitCode is the CLI's exit code for the error.
-func (e *Error) ExitCode() int {
-	if c, ok := codes[e.Code]; ok {
-		return c.Exit
-	}
-	return 1
-}
-
-func fail(code, advice, format string, args ...any) *Error {
-	return &Error{Code: code, Message: fmt.Sprintf(format, args...), Advice: advice}
-}
+// Port is where nodes serve the API on the management network, TCP, if not told otherwise.
+const Port = 7400
 
 // ProtectRequest asks for a protection.
 type ProtectRequest struct {
 	Domain  string    `json:"domain"`
-	Backup  string    `json:"backup,omitempty"`
-	EpochMS int       `json:"epoch_ms,omitempty"`
-	Mode    core.Mode `json:"mode,omitempty"`
+	Backup  string    `json:"backup,omitempty"`   // the only node allowed; empty: chosen
+	EpochMS int       `json:"epoch_ms,omitempty"` // between two checkpoints; 0: the node's default
+	Mode    core.Mode `json:"mode,omitempty"`     // empty: buffer
 }
 
 // NodeStatus is a node and what is known of its health.
 type NodeStatus struct {
 	core.Node
-	State string `json:"state"` // alive, silent, process-down
+	State       string `json:"state"` // alive, silent, process-down, unknown
+	LastHeardMS *int64 `json:"last_heard_ms,omitempty"`
+	Leader      bool   `json:"leader,omitempty"`
 }
 
 // ProtectionStatus is a protection and its primary's measurements, when it answers.
 type ProtectionStatus struct {
 	core.Protection
-	Stats *agent.Stats `json:"stats,omitempty"`
+	Stats *Stats `json:"stats,omitempty"`
 }
 
 // Status is the cluster as one node sees it.
 type Status struct {
-	Node        string             `json:"node"`
-	Leader      string             `json:"leader"`
-	Index       uint64             `json:"index"`
+	Node        string             `json:"node"`   // who says so
+	Leader      string             `json:"leader"` // empty while none is known
+	Index       uint64             `json:"index"`  // of the newest decision it knows
 	Nodes       []NodeStatus       `json:"nodes"`
 	Protections []ProtectionStatus `json:"protections"`
 }
 
-// Agent is what the server needs of its own node's agent.
-type Agent interface {
-	Domain(ctx context.Context, name string) (agent.DomainInfo, error)
-	BackupCheck(ctx context.Context, r agent.BackupRequest) error
-	Stats() map[string]agent.Stats
-	Check(ctx context.Context) []agent.CheckResult
+// NodeLiveness is what the detector knows of a node.
+type NodeLiveness struct {
+	State     string    // alive, silent, process-down
+	LastHeard time.Time // its last heartbeat; zero if not known
 }
+
+// alive is the one state that the server acts on.
+const alive = "alive"
 
 // Cluster is what the server needs of the managers.
 type Cluster interface {
+	// State is the newest state this node knows; index 0 until it has caught up.
 	State() core.State
+	// Watch pulses after changes of State; stop ends the subscription.
+	Watch() (changed <-chan struct{}, stop func())
+	// Propose returns when the command has taken effect here, on the leader. Errors: those
+	// of core.Apply; any other leaves open whether it will.
 	Propose(ctx context.Context, c core.Command) error
+	// Leader names the leader and its management address; both empty while none is known.
 	Leader() (name, addr string)
+	// IsLeader says whether this node leads, as far as it knows.
 	IsLeader() bool
 }

@@ -1,0 +1,32 @@
+package api
+
+import (
+	"context"
+
+	"github.com/hamgr/hamgr/hamgr/agent"
+	"github.com/hamgr/hamgr/hamgr/domain"
+)
+
+// What an agent says of its host, as it goes over the API.
+type (
+	DomainInfo    = agent.DomainInfo
+	BackupRequest = agent.BackupRequest
+	CheckResult   = agent.CheckResult
+	Stats         = agent.Stats
+)
+
+// ErrNoDomain is what Agent.Domain returns for a name that libvirt there does not know.
+var ErrNoDomain = domain.ErrNoDomain
+
+// Agent is what the server needs of its own node's agent.
+type Agent interface {
+	// Domain describes a domain of this host and what keeps it from being protected.
+	// Errors: ErrNoDomain.
+	Domain(ctx context.Context, name string) (DomainInfo, error)
+	// BackupCheck says why this host cannot hold a replica; nil: it can.
+	BackupCheck(ctx context.Context, r BackupRequest) error
+	// Stats are those of the protections whose primary is here, by domain.
+	Stats() map[string]Stats
+	// Check is the preflight of this host.
+	Check(ctx context.Context) []CheckResult
+}
