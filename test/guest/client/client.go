@@ -43,7 +43,7 @@ type Result struct {
 // Run asks until ctx ends; a request under way is still waited for.
 func Run(ctx context.Context, o Options) Result {
 	var r Result
-	conn, err := dial(ctx, o.Addr)
+	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", o.Addr)
 	if err != nil {
 		r.Error = err.Error()
 		return r
@@ -65,19 +65,6 @@ func Run(ctx context.Context, o Options) Result {
 		wait(ctx, time.Duration(random.Float64()*2*float64(o.Interval)))
 	}
 	return r
-}
-
-// dial waits for a ledger that is still starting: its kernel answers before it does.
-func dial(ctx context.Context, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	for {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-		if err == nil || ctx.Err() != nil {
-			return conn, err
-		}
-		wait(ctx, 50*time.Millisecond)
-	}
 }
 
 // errRollback: the ledger's answer contradicts an earlier one.

@@ -1,122 +1,67 @@
-// Command ledger is the guest's only program: init and server in one. Each request
-// appends to a hash chain in memory, so that a client sees any rollback or loss.
+// Command ledger is the test guest's only program: its init and its server in one. See
+// package server for what it serves and package chain for the protocol.
 //
-// Protocol (TCP and UDP port 7000), a line each way:
-//
-//	request:  <client> <number> <text>
-//	reply:    <number> <sequence> <hash>
-//
-// with hash = SHA-256(previous hash, request line without its newline), in hex.
+// As process 1 it first makes a system out of a kernel (boot.go) and serves ports 7000
+// (TCP, UDP) and 7080 (HTTP) of all addresses. As any other process it is a ledger on
+// the host: ledger -listen 127.0.0.1:7000 -http 127.0.0.1:7080.
 package main
 
 import (
-	"bufio"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
+	"flag"
 	"log"
-	"net"
-	"net/http"
 	"os"
+	"os/signal"
+	"runtime"
 	"strings"
-	"sync"
+	"syscall"
+
+	"github.com/hamgr/hamgr/test/guest/ledger/server"
 )
 
-// ledger is the chain.
-type ledger struct {
-	mu       sync.Mutex // guards both
-	sequence uint64
-	hash     [sha256.Size]byte
-}
-
-// append adds one request and returns the reply.
-func (l *ledger) append(line string) (string, error) {
-	parts := strings.SplitN(line, " ", 3)
-	if len(parts) < 2 {
-		return "", fmt.Errorf("want: client number text, got %q", line)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sequence++
-	l.hash = sha256.Sum256(append(l.hash[:], line...))
-	return fmt.Sprintf("%s %d %s\n", parts[1], l.sequence, hex.EncodeToString(l.hash[:])), nil
-}
-
 func main() {
+	runtime.GOMAXPROCS(1) // the guest has one CPU, and fewer threads wake less often
+	log.SetFlags(0)
+	log.SetPrefix("ledger: ")
 	if os.Getpid() == 1 {
-		if err := boot(); err != nil {
-			log.Println("boot:", err)
-		}
+		runInit()
 	}
-	l := &ledger{}
-	go serveUDP(l, ":7000")
-	go serveHTTP(l, ":7080")
-	log.Fatal(serveTCP(l, ":7000"))
-}
-
-func serveTCP(l *ledger, addr string) error {
-	ln, err := net.Listen("tcp", addr)
+	var cfg server.Config
+	flag.StringVar(&cfg.Listen, "listen", ":7000", "host:port for TCP and UDP; port 0 takes any")
+	flag.StringVar(&cfg.HTTP, "http", ":7080", "host:port for HTTP; empty for none")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		log.Fatalf("no arguments wanted, got %q", flag.Args())
+	}
+	s, err := server.Start(cfg)
 	if err != nil {
-		return err
+		log.Fatal(err)
 	}
-	log.Println("ledger: ready")
-	for {
-		c, err := ln.Accept()
-		if err != nil {
-			return err
-		}
-		go serveConn(l, c)
-	}
-}
-
-func serveConn(l *ledger, c net.Conn) {
-	defer c.Close()
-	in := bufio.NewReader(c)
-	for {
-		line, err := in.ReadString('\n')
-		if err != nil {
-			return
-		}
-		reply, err := l.append(strings.TrimSuffix(line, "\n"))
-		if err != nil {
-			return
-		}
-		if _, err := c.Write([]byte(reply)); err != nil {
-			return
-		}
+	log.Printf("ready on %s, HTTP on %s", s.Addr(), s.HTTPAddr())
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM, os.Interrupt)
+	<-end
+	if err := s.Close(); err != nil {
+		log.Fatal(err)
 	}
 }
 
-func serveUDP(l *ledger, addr string) {
-	c, err := net.ListenPacket("udp", addr)
+// runInit is the life of process 1. It must not return: the kernel panics when its init
+// ends, which is right when there is no network, as nothing else would show it.
+func runInit() {
+	if err := boot(); err != nil {
+		log.Fatalf("boot: %v", err)
+	}
+	s, err := server.Start(server.Config{Listen: ":7000", HTTP: ":7080"})
 	if err != nil {
-		log.Println(err)
-		return
+		log.Fatal(err)
 	}
-	buf := make([]byte, 2048)
-	for {
-		n, from, err := c.ReadFrom(buf)
-		if err != nil {
-			return
-		}
-		if reply, err := l.append(strings.TrimSpace(string(buf[:n]))); err == nil {
-			c.WriteTo([]byte(reply), from)
-		}
-	}
+	log.Printf("ready on %s, HTTP on %s, %s s after the kernel began", s.Addr(), s.HTTPAddr(), uptime())
+	select {}
 }
 
-func serveHTTP(l *ledger, addr string) {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /append", func(w http.ResponseWriter, r *http.Request) {
-		reply, err := l.append("http 0 " + r.URL.Query().Get("text"))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		fmt.Fprint(w, reply)
-	})
-	m := &memory{}
-	mux.HandleFunc("POST /dirty", m.dirty)
-	mux.HandleFunc("GET /checksum", m.checksum)
-	log.Println(http.ListenAndServe(addr, mux))
+// uptime is the kernel's, in seconds, as it writes it.
+func uptime() string {
+	data, _ := os.ReadFile("/proc/uptime")
+	seconds, _, _ := strings.Cut(string(data), " ")
+	return seconds
 }
