@@ -145,7 +145,7 @@ func TestEveryProtocolIsHeld(t *testing.T) {
 		e, err := b.EndEpoch()
 		must(t, err)
 		must(t, b.Release(e))
-		got, err := l.arrived()
+		got, err := l.await(len(want))
 		must(t, err)
 		if len(got) != len(want) {
 			t.Fatalf("%d of %d frames arrived", len(got), len(want))
@@ -207,7 +207,7 @@ func TestBoundaryUnderLoad(t *testing.T) {
 				must(t, b.Release(ended))
 			}
 			now := <-stopped
-			got, err := l.arrived()
+			got, err := l.await(int(last - released))
 			must(t, err)
 			for _, p := range got {
 				if released++; seqOf(p) != released {

@@ -279,9 +279,19 @@ func (l *lab) arrived() ([][]byte, error) {
 	}
 }
 
+// await is arrived until there are n frames: a plug releases soon after it was told to.
+func (l *lab) await(n int) (got [][]byte, err error) {
+	for deadline := time.Now().Add(patience); ; {
+		more, err := l.arrived()
+		if got = append(got, more...); err != nil || len(got) >= n || time.Now().After(deadline) {
+			return got, err
+		}
+	}
+}
+
 // wantSeqs compares what has arrived since the last look.
 func (l *lab) wantSeqs(want ...uint32) error {
-	got, err := l.arrived()
+	got, err := l.await(len(want))
 	if err != nil {
 		return err
 	}

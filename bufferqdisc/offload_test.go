@@ -40,7 +40,7 @@ func TestOffloadsSurvive(t *testing.T) {
 				e, err := b.EndEpoch()
 				must(t, err)
 				must(t, b.Release(e))
-				got, err := l.arrived()
+				got, err := l.await(1)
 				must(t, err)
 				if len(got) != 1 {
 					t.Fatalf("%d packets arrived", len(got))
@@ -99,7 +99,7 @@ func TestManySmallAndLargePackets(t *testing.T) {
 		e, err := b.EndEpoch()
 		must(t, err)
 		must(t, b.Release(e))
-		got, err := l.arrived()
+		got, err := l.await(len(want))
 		must(t, err)
 		var sizes []uint32
 		for _, p := range got {

@@ -261,33 +261,37 @@ func (p *Plug) statsLocked() hook.Stats {
 	}
 	now := hook.Stats{Backend: "plug", Holding: p.last.Holding}
 	for _, o := range p.ports {
-		qs, err := p.h.QdiscList(o.ifb)
-		if err != nil {
+		if err := p.count(&now, o.ifb); err != nil {
 			return p.last
-		}
-		for _, q := range qs {
-			if q.Attrs().Handle == handle {
-				count(&now, q.Attrs().Statistics)
-			}
 		}
 	}
 	p.last = now
 	return now
 }
 
-func count(sum *hook.Stats, s *netlink.QdiscStatistics) {
-	if s == nil {
-		return
+// count adds an ifb's: what waits and what was over the limit is the qdisc's to say;
+// what has left, the device's, as a qdisc counts a large packet as 0 to many.
+func (p *Plug) count(sum *hook.Stats, ifb netlink.Link) error {
+	l, err := p.h.LinkByIndex(ifb.Attrs().Index)
+	if err != nil {
+		return err
 	}
-	if s.Basic != nil {
-		sum.Released += uint64(s.Basic.Packets)
-		sum.ReleasedBytes += s.Basic.Bytes
+	if s := l.Attrs().Statistics; s != nil {
+		sum.Released += s.TxPackets
+		sum.ReleasedBytes += s.TxBytes
 	}
-	if s.Queue != nil {
-		sum.HeldPackets += uint64(s.Queue.Qlen)
-		sum.HeldBytes += uint64(s.Queue.Backlog)
-		sum.Dropped += uint64(s.Queue.Drops)
+	qs, err := p.h.QdiscList(l)
+	if err != nil {
+		return err
 	}
+	for _, q := range qs {
+		if s := q.Attrs().Statistics; q.Attrs().Handle == handle && s != nil && s.Queue != nil {
+			sum.HeldPackets += uint64(s.Queue.Qlen)
+			sum.HeldBytes += uint64(s.Queue.Backlog)
+			sum.Dropped += uint64(s.Queue.Drops)
+		}
+	}
+	return nil
 }
 
 func (p *Plug) usableLocked() error {
