@@ -33,6 +33,8 @@ type image struct {
 	mu   sync.Mutex // guards fifo, which changes once
 	fifo *os.File
 
+	begun bool // some of the stream was written; of the goroutine that writes
+
 	watch  *os.File      // inotify: the opens of path by others
 	served chan struct{} // closed when serve has ended
 	failed error         // of serve, valid then
@@ -146,12 +148,20 @@ func (m *image) handOver() error {
 }
 
 // Write passes a part of the migration stream on.
-func (m *image) Write(b []byte) (int, error) { return m.end().Write(b) }
+func (m *image) Write(b []byte) (int, error) {
+	m.begun = m.begun || len(b) > 0
+	return m.end().Write(b)
+}
 
 // writeAll runs write and ends the stream; when ctx ends first, the stream is cut.
 func (m *image) writeAll(ctx context.Context, write func(io.Writer) error) error {
 	stop := context.AfterFunc(ctx, func() { m.end().Close() })
 	err := write(m)
+	if !m.begun {
+		// QEMU waits for input and not for the end of it (migration/fd.c in its sources,
+		// G_IO_IN): it would not notice a stream that ends before its first byte.
+		m.end().Write([]byte{0})
+	}
 	if !stop() && ctx.Err() != nil {
 		err = errors.Join(context.Cause(ctx), err)
 	}

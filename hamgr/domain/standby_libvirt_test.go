@@ -112,7 +112,8 @@ func (b *bench) userWords(xml string) {
 func (b *bench) persists(s *Standby) {
 	b.Helper()
 	i := b.look(s.Name)
-	if i.State != "shut off" || i.End != EndByRequest {
+	// How it ended is libvirt's to word: a standby ended in mid-restore has "failed".
+	if i.State != "shut off" {
 		b.Errorf("%s, end %d", i.State, i.End)
 	}
 	b.userWords(i.XML)

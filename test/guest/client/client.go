@@ -1,12 +1,10 @@
-// Package client asks a ledger over one TCP connection and checks every answer: a
-// sequence number or hash that does not follow from what was seen before is a rollback.
+// Package client asks a ledger over one TCP connection and checks every answer: one
+// that does not follow from what was seen before is a rollback.
 package client
 
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -14,11 +12,14 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"github.com/hamgr/hamgr/test/guest/ledger/chain"
 )
 
 // Options of a run.
 type Options struct {
 	Addr     string
+	Name     string        // of this client, the ledger's only one of that name; "client" if empty
 	Interval time.Duration // mean time between two requests; each waits for its answer
 	Seed     uint64        // of the random part of the interval
 	Patience time.Duration // how long one answer may take before the run gives up
@@ -27,11 +28,12 @@ type Options struct {
 
 // Sample is one answered request.
 type Sample struct {
-	Sent    time.Time     `json:"sent"`
-	Latency time.Duration `json:"latency_ns"`
+	Sent     time.Time     `json:"sent"`
+	Latency  time.Duration `json:"latency_ns"`
+	Sequence uint64        `json:"sequence"` // the entry it made
 }
 
-// Result of a run. The client must be the ledger's only one.
+// Result of a run.
 type Result struct {
 	Requests   int    `json:"requests"`
 	TCPReset   bool   `json:"tcp_reset"`   // the connection broke
@@ -40,41 +42,68 @@ type Result struct {
 	Error      string `json:"error,omitempty"`
 }
 
+const defaultName = "client"
+
 // Run asks until ctx ends; a request under way is still waited for.
 func Run(ctx context.Context, o Options) Result {
 	var r Result
-	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", o.Addr)
+	if o.Name == "" {
+		o.Name = defaultName
+	}
+	conn, err := dial(ctx, o.Addr)
 	if err != nil {
 		r.Error = err.Error()
 		return r
 	}
 	defer conn.Close()
-	c := &checker{in: bufio.NewReader(conn), out: conn}
+	in := bufio.NewReader(conn)
+	check := Checker{Name: o.Name}
 	random := rand.New(rand.NewPCG(o.Seed, 0))
 	for ctx.Err() == nil {
 		sent := time.Now()
 		conn.SetDeadline(sent.Add(o.Patience))
 		r.Requests++
-		if err := c.ask(r.Requests); err != nil {
+		if err := ask(conn, in, &check); err != nil {
 			r.fail(err)
 			return r
 		}
 		if o.Each != nil {
-			o.Each(Sample{sent, time.Since(sent)})
+			o.Each(Sample{sent, time.Since(sent), check.Sequence})
 		}
 		wait(ctx, time.Duration(random.Float64()*2*float64(o.Interval)))
 	}
 	return r
 }
 
-// errRollback: the ledger's answer contradicts an earlier one.
-var errRollback = errors.New("the ledger was rolled back")
+// dial waits for a ledger that is still starting: its kernel answers before it does.
+func dial(ctx context.Context, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		if err == nil || ctx.Err() != nil {
+			return conn, err
+		}
+		wait(ctx, 50*time.Millisecond)
+	}
+}
+
+func ask(out io.Writer, in *bufio.Reader, check *Checker) error {
+	if _, err := io.WriteString(out, check.Next("text")+"\n"); err != nil {
+		return err
+	}
+	answer, err := in.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	return check.Answer(strings.TrimSuffix(answer, "\n"))
+}
 
 func (r *Result) fail(err error) {
 	r.Error = err.Error()
 	var timeout net.Error
 	switch {
-	case errors.Is(err, errRollback):
+	case errors.Is(err, ErrRolledBack):
 		r.RolledBack++
 	case errors.As(err, &timeout) && timeout.Timeout():
 		r.Lost++
@@ -91,37 +120,44 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// checker follows the chain.
-type checker struct {
-	in       *bufio.Reader
-	out      io.Writer
-	sequence uint64
-	hash     [sha256.Size]byte
+// ErrRolledBack: an answer contradicts an earlier one.
+var ErrRolledBack = errors.New("the ledger was rolled back")
+
+// Checker makes one client's requests, one at a time, and checks the answers. Others may
+// use the ledger in between.
+type Checker struct {
+	Name     string
+	Sequence uint64 // of the last entry it made
+
+	number uint64
+	line   string
+	hash   chain.Hash
 }
 
-func (c *checker) ask(number int) error {
-	line := fmt.Sprintf("client %d text", number)
-	if _, err := io.WriteString(c.out, line+"\n"); err != nil {
-		return err
-	}
-	answer, err := c.in.ReadString('\n')
+// Next is the line of the next request, without its newline.
+func (c *Checker) Next(payload string) string {
+	c.number++
+	c.line = chain.Request{Client: c.Name, Number: c.number, Payload: payload}.Line()
+	return c.line
+}
+
+// Answer checks the reply to the last request. Errors: ErrRolledBack; one that wraps
+// chain.ErrBadRequest.
+func (c *Checker) Answer(line string) error {
+	r, err := chain.ParseReply(line)
 	if err != nil {
 		return err
 	}
-	return c.check(number, line, strings.TrimSpace(answer))
-}
-
-func (c *checker) check(number int, line, answer string) error {
-	var echo int
-	var sequence uint64
-	var text string
-	if _, err := fmt.Sscanf(answer, "%d %d %s", &echo, &sequence, &text); err != nil {
-		return fmt.Errorf("%w: answer %q", errRollback, answer)
+	switch {
+	case r.Client != c.Name || r.Number != c.number:
+		return fmt.Errorf("%w: the answer to request %d of %s came for request %d of %s", ErrRolledBack, r.Number, r.Client, c.number, c.Name)
+	case r.Expected != 0:
+		return fmt.Errorf("%w: it expects request %d of %s, which is at %d", ErrRolledBack, r.Expected, c.Name, c.number)
+	case r.Sequence <= c.Sequence:
+		return fmt.Errorf("%w: request %d made entry %d, and an earlier one entry %d", ErrRolledBack, c.number, r.Sequence, c.Sequence)
+	case r.Sequence == c.Sequence+1 && r.Hash != chain.Next(c.hash, c.line):
+		return fmt.Errorf("%w: entry %d does not follow from the one before", ErrRolledBack, r.Sequence)
 	}
-	c.hash = sha256.Sum256(append(c.hash[:], line...))
-	c.sequence++
-	if echo != number || sequence != c.sequence || text != hex.EncodeToString(c.hash[:]) {
-		return fmt.Errorf("%w: request %d is entry %d there, %d here, or the chain differs", errRollback, number, sequence, c.sequence)
-	}
+	c.Sequence, c.hash = r.Sequence, r.Hash
 	return nil
 }
