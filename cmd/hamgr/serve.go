@@ -34,6 +34,7 @@ func (a *app) serve() *cobra.Command {
 	f.StringVar(&flags.LibvirtURI, "libvirt", "", "libvirt connection (default qemu:///system)")
 	f.StringVar(&flags.MemoryDir, "memory-dir", "", "libvirt's memory_backing_dir, a tmpfs (default /dev/shm/hamgr)")
 	f.StringVar(&flags.InspectorURL, "inspector", "", "URL of an inspector that takes OPNFV Doctor's events")
+	f.StringVar(&flags.Trace, "trace", "", "file to note the moments of each epoch in; none by default")
 	return c
 }
 
@@ -49,6 +50,7 @@ func configuration(path, managers string, flags config.Config) (config.Config, e
 	}{
 		{&cfg.Node, flags.Node}, {&cfg.Addr, flags.Addr}, {&cfg.DataDir, flags.DataDir}, {&cfg.Socket, flags.Socket},
 		{&cfg.LibvirtURI, flags.LibvirtURI}, {&cfg.MemoryDir, flags.MemoryDir}, {&cfg.InspectorURL, flags.InspectorURL},
+		{&cfg.Trace, flags.Trace},
 	} {
 		if f.from != "" {
 			*f.to = f.from

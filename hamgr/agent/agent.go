@@ -9,6 +9,7 @@ import (
 
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
+	"github.com/hamgr/hamgr/hamgr/trace"
 )
 
 // Cluster is what the agent needs of the managers.
@@ -30,6 +31,7 @@ type Config struct {
 	RunDir    string                   // for FIFOs and replicas, on a tmpfs
 	Peer      func(node string) string // host:port of a node's checkpoint listener
 	Log       *slog.Logger
+	Trace     *trace.Log // nil: none
 }
 
 // Agent makes one host match the cluster's state.
@@ -43,6 +45,7 @@ type Agent struct {
 	mu        sync.Mutex // guards the tables; the jobs guard themselves
 	primaries map[string]*primary
 	backups   map[string]*backup
+	orders    map[string]trace.Event // the last one traced of each protection
 	probes    probeCache
 }
 
@@ -50,7 +53,7 @@ type Agent struct {
 func New(cfg Config, cluster Cluster) *Agent {
 	return &Agent{
 		cfg: cfg, cluster: cluster, log: cfg.Log.With("part", "agent"),
-		primaries: map[string]*primary{}, backups: map[string]*backup{}, ready: make(chan struct{}),
+		primaries: map[string]*primary{}, backups: map[string]*backup{}, orders: map[string]trace.Event{}, ready: make(chan struct{}),
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
+	"github.com/hamgr/hamgr/hamgr/trace"
 	"github.com/hamgr/hamgr/qmp/colo"
 	"github.com/hamgr/hamgr/storage"
 	"github.com/hamgr/hamgr/storage/wire"
@@ -196,6 +197,7 @@ func (b *backup) take(rep *storage.Replica, r *wire.Receiver, f wire.Frame) erro
 		if err := rep.Commit(g, f.Epoch, f.Count); err != nil {
 			return err
 		}
+		b.trace(trace.Committed, f.Epoch)
 		return r.Commit(f.Epoch)
 	}
 	return nil
@@ -242,6 +244,8 @@ func (b *backup) restore(ctx context.Context, p core.Protection, rep *storage.Re
 		b.log.Error("the guest could not be restored", "err", err)
 		b.standby.Discard()
 		c.Kind, c.Cause = core.MarkLost, err.Error()
+	} else {
+		b.trace(trace.Restored, epoch)
 	}
 	c.Time = time.Now()
 	b.conn.Close()

@@ -11,6 +11,7 @@ import (
 	"github.com/hamgr/hamgr/bufferqdisc"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
+	"github.com/hamgr/hamgr/hamgr/trace"
 )
 
 // primary is the running side of one protection. Its goroutine owns the output
@@ -178,6 +179,7 @@ func (p *primary) tell(ctx context.Context, c core.Command) {
 func (p *primary) enterSolo(ctx context.Context) {
 	if p.buffer != nil {
 		if err := p.buffer.Open(); err == nil {
+			p.trace(trace.Opened)
 			return
 		}
 		p.abandon()
@@ -185,7 +187,9 @@ func (p *primary) enterSolo(ctx context.Context) {
 	if info, err := p.agent.host.Lookup(ctx, p.domain); err == nil {
 		if err := bufferqdisc.Clear(taps(info)); err != nil {
 			p.log.Error("the output could not be given back its direct path", "err", err)
+			return
 		}
+		p.trace(trace.Opened)
 	}
 }
 
@@ -195,6 +199,7 @@ func (p *primary) release(ctx context.Context) {
 		if err := p.buffer.Teardown(); err != nil {
 			p.log.Error("the output buffer was not removed cleanly", "err", err)
 		}
+		p.trace(trace.Opened)
 		p.setBuffer(nil)
 		return
 	}
@@ -209,6 +214,7 @@ func (p *primary) abandon() {
 	if err := p.buffer.Abandon(); err != nil {
 		p.log.Error("the output buffer could not be abandoned", "err", err)
 	}
+	p.trace(trace.Cut)
 	p.setBuffer(nil)
 }
 

@@ -33,6 +33,7 @@ func (a *Agent) reconcileLoop(ctx context.Context) {
 func (a *Agent) reconcile(ctx context.Context, s core.State, adopt bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.traceOrders(s)
 	for name, p := range s.Protections {
 		if p.Primary == a.cfg.Node {
 			a.lead(ctx, p, adopt)

@@ -9,6 +9,7 @@ import (
 	"github.com/hamgr/hamgr/bufferqdisc"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
+	"github.com/hamgr/hamgr/hamgr/trace"
 	"github.com/hamgr/hamgr/qmp"
 	"github.com/hamgr/hamgr/qmp/colo"
 	"github.com/hamgr/hamgr/storage/wire"
@@ -177,11 +178,13 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 	if err := s.ship(ctx, n); err != nil {
 		return err
 	}
+	s.trace(trace.Acked, n, time.Time{})
 	s.p.stats.epoch(paused, time.Since(s.clock)-paused, s.ckpt)
 	if s.p.buffer != nil {
 		if err := s.p.buffer.Release(ended); err != nil {
 			return fmt.Errorf("output buffer: %w", err)
 		}
+		s.trace(trace.Released, n, time.Time{})
 	}
 	if n == 1 {
 		go s.reportSynced(ctx)
@@ -195,7 +198,9 @@ func (s *session) capture(ctx context.Context, n uint64) (ended bufferqdisc.Epoc
 	ctx, cancel := context.WithTimeout(ctx, captureTimeout)
 	defer cancel()
 	s.ckpt.Reset(n)
+	var stopped time.Time
 	state, err := s.colo.Capture(ctx, func() (err error) {
+		stopped = time.Now()
 		ended, err = s.endEpoch()
 		return err
 	}, checkpointSink{s.ckpt})
@@ -203,7 +208,9 @@ func (s *session) capture(ctx context.Context, n uint64) (ended bufferqdisc.Epoc
 		return 0, err
 	}
 	s.ckpt.SetDeviceState(state)
-	return ended, s.colo.Resume()
+	err = s.colo.Resume()
+	s.trace(trace.Boundary, n, stopped) // late, to keep the pause short
+	return ended, err
 }
 
 // endEpoch runs while the guest is stopped: what it has sent belongs to this epoch.
@@ -217,6 +224,7 @@ func (s *session) endEpoch() (bufferqdisc.Epoch, error) {
 			return 0, err
 		}
 		s.held = true
+		s.trace(trace.Hold, 0, time.Time{})
 	}
 	return s.p.buffer.EndEpoch()
 }

@@ -31,6 +31,7 @@ type Config struct {
 	MemoryDir  string `yaml:"memory_dir"`  // where replicas keep RAM: libvirt's memory_backing_dir, a tmpfs
 	RunDir     string `yaml:"run_dir"`     // FIFOs and other state that ends with a reboot, a tmpfs
 
+	Trace        string `yaml:"trace"`         // a file for the moments of each epoch (package trace); none if empty
 	InspectorURL string `yaml:"inspector_url"` // where alarms go; nowhere if empty
 
 	Epoch     time.Duration `yaml:"epoch"` // between two checkpoints, for protections that ask for nothing else

@@ -95,6 +95,9 @@ func checkPaths(c Config) (errs []error) {
 			errs = append(errs, fmt.Errorf("%s: %q is not an absolute path", key, path))
 		}
 	}
+	if c.Trace != "" && !filepath.IsAbs(c.Trace) {
+		errs = append(errs, fmt.Errorf("trace: %q is not an absolute path", c.Trace))
+	}
 	if len(c.Socket) > 107 { // sun_path, unix(7), less its final NUL
 		errs = append(errs, fmt.Errorf("socket: %d octets, a unix socket takes 107", len(c.Socket)))
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/hamgr/hamgr/hamgr/config"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
+	"github.com/hamgr/hamgr/hamgr/trace"
 )
 
 // libvirtWait bounds the wait for libvirt at the start.
@@ -34,6 +35,11 @@ func Run(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
+	moments, err := trace.Open(cfg.Trace, cfg.Node, log)
+	if err != nil {
+		return err
+	}
+	defer moments.Close()
 	c, err := cluster.Open(cluster.Config{
 		Node: cfg.Node, ID: id, Addr: cfg.Addr, Managers: cfg.Managers, Port: cfg.Ports.Raft, Dir: filepath.Join(cfg.DataDir, "raft"),
 		Heartbeat: cfg.Raft.Heartbeat, Election: cfg.Raft.Election, LeaderLease: cfg.Raft.LeaderLease, Commit: cfg.Raft.Commit,
@@ -42,7 +48,7 @@ func Run(ctx context.Context, cfg config.Config) error {
 		return err
 	}
 	defer c.Close()
-	n := &node{cfg: cfg, id: id, cluster: c, log: log}
+	n := &node{cfg: cfg, id: id, cluster: c, log: log, trace: moments}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -75,6 +81,7 @@ type node struct {
 	cluster  *cluster.Cluster
 	detector *detector.Detector
 	log      *slog.Logger
+	trace    *trace.Log
 }
 
 type parts func(name string, f func(context.Context) error)
@@ -129,7 +136,7 @@ func (n *node) followNodes(ctx context.Context) error {
 func (n *node) work(ctx context.Context, part parts) error {
 	a := agent.New(agent.Config{
 		Node: n.cfg.Node, Listen: hostPort(n.cfg.Addr, n.cfg.Ports.Checkpoint), MemoryDir: n.cfg.MemoryDir, RunDir: n.cfg.RunDir,
-		Peer: func(name string) string { return hostPort(n.cluster.State().Nodes[name].Addr, n.cfg.Ports.Checkpoint) }, Log: n.log,
+		Peer: func(name string) string { return hostPort(n.cluster.State().Nodes[name].Addr, n.cfg.Ports.Checkpoint) }, Log: n.log, Trace: n.trace,
 	}, (*shared)(n))
 	srv := &api.Server{Node: n.cfg.Node, Port: n.cfg.Ports.API, Epoch: n.cfg.Epoch, Cluster: n.cluster, Agent: a, Alive: n.alive}
 	part("api", func(ctx context.Context) error { return n.serveAPI(ctx, srv.Handler()) })
