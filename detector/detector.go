@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/hamgr/hamgr/detector/lease"
 )
 
 // The defaults of Config.
@@ -28,7 +30,18 @@ type Config struct {
 	Timeout      time.Duration // of silence until a peer is suspected; DefaultTimeout if 0
 	ProcessGrace time.Duration // for a peer's hamgr to come back on a living host; DefaultProcessGrace if 0
 
+	// Voter is this node's part in leases: whether it grants them, and to whom. Nil: it
+	// is no manager. It is asked often and must not block.
+	Voter func() Voter
+
 	Now func() time.Time // time.Now if nil
+}
+
+// Voter is a manager's part in leases, as of the moment it is asked (see package lease).
+type Voter struct {
+	lease.Voter
+	Index    uint64          // of the newest change of ownership that it knows of
+	Withheld map[string]bool // nodes that get no grant; not for writing
 }
 
 // Detector watches the peers of one node. Its methods may be called by any goroutine.
@@ -41,6 +54,7 @@ type Detector struct {
 	mu       sync.Mutex // guards what follows
 	table    *table
 	links    map[string]*link
+	holder   *lease.Holder
 	sequence uint64
 	changed  chan struct{} // closed at the next change, then replaced
 }
@@ -76,7 +90,8 @@ func New(cfg Config) (*Detector, error) {
 	now := cfg.Now()
 	d := &Detector{
 		cfg: cfg, cluster: clusterHash(cfg.Cluster), incarnation: uint64(now.UnixNano()), listen: conn,
-		table: newTable(cfg.Self, cfg.Timeout, cfg.ProcessGrace), links: map[string]*link{}, changed: make(chan struct{}),
+		holder: lease.NewHolder(cfg.Self, uint64(now.UnixNano())),
+		table:  newTable(cfg.Self, cfg.Timeout, cfg.ProcessGrace), links: map[string]*link{}, changed: make(chan struct{}),
 	}
 	d.SetPeers(cfg.Peers)
 	return d, nil
@@ -142,6 +157,7 @@ func (d *Detector) receive() error {
 			if d.table.heard(p, d.cfg.Now()) {
 				d.pulseLocked()
 			}
+			d.holder.Heard(p.sender, p.echo)
 			d.mu.Unlock()
 		}
 	}
@@ -172,11 +188,29 @@ func (d *Detector) once() {
 	d.sequence++
 	p := packet{sender: d.cfg.Self, incarnation: d.incarnation, sequence: d.sequence, suspects: d.table.gossip()}
 	b := p.marshal(d.cluster)
+	echoes := d.table.echoes()
+	v := d.voter() // after the echoes: rule R2 of package lease
+	d.holder.Sending(d.sequence, d.cfg.Now())
 	for name, l := range d.links {
-		if l.send(b, d.localIP()) {
+		if l.send(appendEcho(b, v.complete(name, echoes[name])), d.localIP()) {
 			d.table.refused(name, now)
 		}
 	}
+}
+
+func (d *Detector) voter() Voter {
+	if d.cfg.Voter == nil {
+		return Voter{}
+	}
+	return d.cfg.Voter()
+}
+
+func (v Voter) complete(name string, e lease.Echo) lease.Echo {
+	e.Term, e.Grant = v.Term, v.Leads && !v.Withheld[name]
+	if e.Grant {
+		e.Index = v.Index
+	}
+	return e
 }
 
 // localIP is the address that heartbeats leave from: the one that we listen on.

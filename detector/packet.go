@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+
+	"github.com/hamgr/hamgr/detector/lease"
 )
 
 // A heartbeat is one UDP datagram, numbers big-endian:
@@ -18,15 +20,46 @@ import (
 //	29-     names, each a length octet (1 to 63) and as many octets: first the
 //	        sender's, then those it suspects; its own again if it suspects itself
 //
-// More octets after the names are ignored: that is where a later version may add.
+// Then, to a peer that was heard, 33 octets for its lease (lease.Echo):
+//
+//	0-7     incarnation of the peer that was heard last
+//	8-15    sequence of its newest heartbeat
+//	16-23   the sender's Raft term, 0 if it is not a manager
+//	24      1: the sender leads and grants; else 0
+//	25-32   with a grant, the index of the newest change of ownership
+//
+// More octets are ignored: that is where a later version may add.
 const (
 	magic      = "hHB1"
 	headLength = 29
+	echoLength = 33
 	// MaxName is the longest node name that fits a heartbeat, in octets.
 	MaxName = 63
 	// maxPacket keeps a heartbeat in one frame of any path that carries IPv6 (RFC 8200, section 5).
 	maxPacket = 1232
 )
+
+func appendEcho(b []byte, e lease.Echo) []byte {
+	b = binary.BigEndian.AppendUint64(b, e.Incarnation)
+	b = binary.BigEndian.AppendUint64(b, e.Sequence)
+	b = binary.BigEndian.AppendUint64(b, e.Term)
+	grant := byte(0)
+	if e.Grant {
+		grant = 1
+	}
+	return binary.BigEndian.AppendUint64(append(b, grant), e.Index)
+}
+
+// parseEcho is zero, which nobody acts on, where there is none.
+func parseEcho(b []byte) (e lease.Echo) {
+	if len(b) < echoLength {
+		return e
+	}
+	return lease.Echo{
+		Incarnation: binary.BigEndian.Uint64(b), Sequence: binary.BigEndian.Uint64(b[8:]), Term: binary.BigEndian.Uint64(b[16:]),
+		Grant: b[24] == 1, Index: binary.BigEndian.Uint64(b[25:]),
+	}
+}
 
 // errForeign marks a packet that is not a heartbeat of this cluster; it is ignored.
 var errForeign = errors.New("not a heartbeat of this cluster")
@@ -36,6 +69,7 @@ type packet struct {
 	incarnation uint64
 	sequence    uint64
 	suspects    []string
+	echo        lease.Echo // of an unmarshalled one; appendEcho writes it
 }
 
 func clusterHash(name string) uint64 {
@@ -53,7 +87,7 @@ func (p packet) marshal(cluster uint64) []byte {
 	b = binary.BigEndian.AppendUint64(b, p.sequence)
 	b = append(b, 0)
 	for _, n := range append([]string{p.sender}, p.suspects...) {
-		if len(n) > MaxName || len(b)+1+len(n) > maxPacket || b[headLength-1] == 255 {
+		if len(n) > MaxName || len(b)+1+len(n) > maxPacket-echoLength || b[headLength-1] == 255 {
 			break
 		}
 		b = append(append(b, byte(len(n))), n...)
@@ -85,5 +119,6 @@ func unmarshal(b []byte, cluster uint64) (packet, error) {
 	if p.sender == "" {
 		return p, fmt.Errorf("%w: no sender", errForeign)
 	}
+	p.echo = parseEcho(rest)
 	return p, nil
 }

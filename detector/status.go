@@ -3,6 +3,8 @@ package detector
 import (
 	"fmt"
 	"time"
+
+	"github.com/hamgr/hamgr/detector/lease"
 )
 
 // Changed returns a channel that is closed at the next change of any peer's state, of
@@ -71,4 +73,27 @@ func (d *Detector) SelfIsolated() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.table.isolated()
+}
+
+// Lease is when this node's lease ends (package lease); zero or past: it has none.
+// managers are all of them, applied is the index up to which this node knows what was
+// decided.
+func (d *Detector) Lease(managers []string, applied uint64) time.Time {
+	own := d.voter().Voter // before the time is taken
+	now := d.cfg.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.holder.Until(managers, own, applied, lease.Length(d.cfg.Timeout), now)
+}
+
+// Unheard is for how long no heartbeat of peer has come, whatever its kernel answers. A
+// peer that is not known has not been heard for no time at all.
+func (d *Detector) Unheard(peer string) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.table.peers[peer]
+	if p == nil {
+		return 0
+	}
+	return d.cfg.Now().Sub(p.LastHeard)
 }

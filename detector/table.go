@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/hamgr/hamgr/detector/lease"
 )
 
 // State is what a node makes of a peer.
@@ -162,6 +164,15 @@ func (t *table) gossip() []string {
 		if t.peers[n].Suspect {
 			out = append(out, n)
 		}
+	}
+	return out
+}
+
+// echoes are what of each peer was heard last.
+func (t *table) echoes() map[string]lease.Echo {
+	out := make(map[string]lease.Echo, len(t.peers))
+	for n, p := range t.peers {
+		out[n] = lease.Echo{Incarnation: p.Started, Sequence: p.sequence}
 	}
 	return out
 }
