@@ -21,6 +21,7 @@ type Cluster struct {
 	machine *machine
 	store   *store
 	events  *events
+	voter   voter
 	boot    string        // this process's mark in its registration
 	old     uint64        // the last log entry that was there before this process
 	nudges  chan struct{} // capacity 1: something was committed

@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/hamgr/hamgr/detector"
 )
 
 // DefaultPort is where Raft listens, TCP.
@@ -33,6 +35,9 @@ type Config struct {
 	Commit      time.Duration // until a quiet leader sends its commit index; 20 ms if 0
 	RPC         time.Duration // to dial a node, or for its answer; 1 s if 0
 
+	// LeaseWait is package lease's W, the same as the detector's timeout; 250 ms if 0.
+	LeaseWait time.Duration
+
 	SnapshotEvery    uint64        // entries between two snapshots; 1024 if 0
 	SnapshotInterval time.Duration // between two looks whether it is time; 30 s if 0
 }
@@ -44,6 +49,7 @@ func (c *Config) setDefaults() {
 	set(&c.LeaderLease, c.Heartbeat*3/4)
 	set(&c.Commit, 20*time.Millisecond)
 	set(&c.RPC, time.Second)
+	set(&c.LeaseWait, detector.DefaultTimeout)
 	set(&c.SnapshotEvery, 1024)
 	set(&c.SnapshotInterval, 30*time.Second)
 	if c.Log == nil {

@@ -26,6 +26,7 @@ const (
 type Sight interface {
 	Suspected(peer string, voters []string) (bool, string)
 	Silence(peer string) time.Duration
+	Unheard(peer string) time.Duration
 	Status() map[string]detector.PeerStatus
 	SelfIsolated() bool
 	Changed() <-chan struct{}
@@ -42,8 +43,11 @@ func (c *Cluster) RunLeader(ctx context.Context, sight Sight, memoryFree func() 
 	l := &leader{Cluster: c, sight: sight, memoryFree: memoryFree, paused: map[string]time.Time{}}
 	for {
 		seen := sight.Changed()
-		if c.IsLeader() && !sight.SelfIsolated() {
-			l.round(ctx)
+		if c.IsLeader() {
+			c.lead(time.Now())
+			if !sight.SelfIsolated() {
+				l.round(ctx)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -96,6 +100,11 @@ func (l *leader) due(commands []core.Command, now time.Time) []core.Command {
 func (l *leader) propose(ctx context.Context, cmd core.Command) {
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
+	settle := l.withhold(cmd)
+	defer settle(nil) // Propose keeps its own count for as long as the outcome is unknown
+	if cmd.Silenced && !l.lapsedNow(cmd) {
+		return // it was heard again since the decision, and may have got a grant
+	}
 	err := l.Propose(ctx, cmd)
 	if err == nil || ctx.Err() != nil {
 		return
@@ -108,12 +117,18 @@ func (l *leader) propose(ctx context.Context, cmd core.Command) {
 	}
 }
 
+func (l *leader) lapsedNow(cmd core.Command) bool {
+	p := l.machine.state.Load().Protections[cmd.Domain]
+	return l.lapsed(l.sight.Unheard(p.Primary), l.cfg.LeaseWait, time.Now())
+}
+
 func (l *leader) view(now time.Time) core.View {
 	voters := slices.Sorted(maps.Keys(l.cfg.Managers))
 	v := core.View{
 		Now:     now,
 		Dead:    func(node string) (bool, string) { return l.sight.Suspected(node, voters) },
 		Silence: l.sight.Silence,
+		Lapsed:  func(node string) bool { return l.lapsed(l.sight.Unheard(node), l.cfg.LeaseWait, now) },
 		Alive:   []string{l.cfg.Node},
 	}
 	for name, p := range l.sight.Status() {

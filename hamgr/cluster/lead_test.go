@@ -49,6 +49,8 @@ func (s *sight) Silence(peer string) time.Duration {
 	return 0
 }
 
+func (s *sight) Unheard(peer string) time.Duration { return s.Silence(peer) }
+
 func (s *sight) Status() map[string]detector.PeerStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()

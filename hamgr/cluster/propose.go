@@ -65,7 +65,13 @@ func (c *Cluster) Propose(ctx context.Context, cmd core.Command) error {
 		return fmt.Errorf("cluster: %s: %w", cmd.Kind, err)
 	}
 	done := make(chan error, 1)
-	if !c.spawn(func() { done <- c.apply(data) }) {
+	settle := c.withhold(cmd)
+	propose := func() {
+		err := c.apply(data)
+		settle(err)
+		done <- err
+	}
+	if !c.spawn(propose) {
 		return ErrClosed
 	}
 	select {

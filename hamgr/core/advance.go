@@ -42,6 +42,9 @@ func advance(s *State, c Command) (Event, error) {
 		p.Generation++
 	}
 	p.Phase, p.Since, p.Reason = step.to, c.Time, c.Cause
+	if step.to != Protected && p.Wanted != "" { // no session that could disagree
+		p.Mode, p.Wanted = p.Wanted, ""
+	}
 	event, err := step.change(*s, &p, c)
 	if err != nil {
 		return Event{}, err
@@ -79,8 +82,12 @@ func goSolo(_ State, p *Protection, c Command) (Event, error) {
 	return Event{Node: gone, Target: p.Primary}, nil
 }
 
-// failOver turns a pinned pair round: the node that failed is the one to come back to.
-func failOver(_ State, p *Protection, _ Command) (Event, error) {
+// failOver turns a pinned pair round: the node that failed is the one to come back to. It
+// looks at the mode as it is now: the decision may have been made on another.
+func failOver(s State, p *Protection, c Command) (Event, error) {
+	if !s.Protections[p.Domain].holds() && !c.Silenced {
+		return Event{}, fmt.Errorf("%w: %q is in mode %s; a failover there waits for the primary's lease to end", ErrUnfenced, p.Domain, Checkpoint)
+	}
 	failed := p.Primary
 	p.Primary, p.Backup = p.Backup, ""
 	if p.Pinned == p.Primary {

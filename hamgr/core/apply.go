@@ -23,6 +23,9 @@ func Apply(s *State, index uint64, c Command) error {
 		return err
 	}
 	if changed {
+		if c.Kind == FailOver {
+			next.Moved = index
+		}
 		event.Index, event.Time, event.Kind, event.Cause = index, c.Time, c.Kind, c.Cause
 		next.Events = appended(s.Events, event)
 	}
@@ -38,6 +41,8 @@ func apply(s *State, c Command) (event Event, changed bool, err error) {
 		event, err = protect(s, c)
 	case Unprotect:
 		event, err = unprotect(s, c)
+	case WantMode, SetMode:
+		event, err = changeMode(s, c)
 	default:
 		event, err = advance(s, c)
 	}
@@ -82,7 +87,7 @@ func protect(s *State, c Command) (Event, error) {
 	if p.Epoch == 0 {
 		p.Epoch = DefaultEpoch
 	}
-	p.Refused, p.RefusedAt = nil, time.Time{}
+	p.Wanted, p.Refused, p.RefusedAt = "", nil, time.Time{}
 	s.Protections = with(s.Protections, p.Domain, p)
 	return Event{Domain: p.Domain, Node: p.Primary, Target: p.Backup, Generation: p.Generation}, nil
 }
@@ -92,8 +97,10 @@ func checkNew(s State, p Protection) error {
 		return fmt.Errorf("%w: a protection needs a domain, its UUID and a primary (got %q, %q, %q)",
 			ErrBadCommand, p.Domain, p.UUID, p.Primary)
 	}
-	if p.Mode != "" && p.Mode != Buffer && p.Mode != Checkpoint {
-		return fmt.Errorf("%w: no mode %q; there are %q and %q", ErrBadCommand, p.Mode, Buffer, Checkpoint)
+	if p.Mode != "" {
+		if err := checkMode(p.Mode); err != nil {
+			return err
+		}
 	}
 	if p.Epoch < 0 {
 		return fmt.Errorf("%w: an epoch of %v for %q", ErrBadCommand, p.Epoch, p.Domain)
@@ -149,6 +156,35 @@ func unprotect(s *State, c Command) (Event, error) {
 	s.Protections = maps.Clone(s.Protections)
 	delete(s.Protections, c.Domain)
 	return Event{Domain: p.Domain, Node: p.Primary, Target: p.Backup, Generation: p.Generation}, nil
+}
+
+func checkMode(m Mode) error {
+	if m != Buffer && m != Checkpoint {
+		return fmt.Errorf("%w: no mode %q; there are %q and %q", ErrBadCommand, m, Buffer, Checkpoint)
+	}
+	return nil
+}
+
+// changeMode asks for a mode, or puts it in force. Where nothing is to be changed by the
+// primary, outside of a session, it is in force at once.
+func changeMode(s *State, c Command) (Event, error) {
+	p, err := current(*s, c)
+	if err == nil {
+		err = checkMode(c.Mode)
+	}
+	if err != nil {
+		return Event{}, err
+	}
+	switch {
+	case c.Kind == WantMode && (p.Phase == Syncing || p.Phase == Protected) && c.Mode != p.Mode:
+		p.Wanted = c.Mode
+	case c.Kind == SetMode && c.Mode != p.Wanted:
+		return Event{}, fmt.Errorf("%w: %q is to go to mode %q, not to %q", ErrStaleGeneration, p.Domain, p.Wanted, c.Mode)
+	default:
+		p.Mode, p.Wanted = c.Mode, ""
+	}
+	s.Protections = with(s.Protections, p.Domain, p)
+	return Event{Domain: p.Domain, Node: p.Primary, Target: string(c.Mode), Generation: p.Generation}, nil
 }
 
 // current is the compare of compare-and-set: the protection of c, if c was decided on

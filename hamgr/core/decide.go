@@ -25,6 +25,9 @@ type View struct {
 	// Silence is for how long no sign of life has come from the node's host, its kernel
 	// included; zero while there is any.
 	Silence func(node string) time.Duration
+	// Lapsed says that the node has no lease, nor will get one: what its outputs may do
+	// without one is over (package lease, R4). Nil: not known of any.
+	Lapsed func(node string) bool
 	// Alive are the nodes that could take a replica now.
 	Alive []string
 	// MemoryFree is what each node can give to replicas, in bytes. A node that is not
@@ -60,13 +63,14 @@ func urgency(k Kind) int { return slices.Index([]Kind{FailOver, GoSolo, MarkLost
 func decide(p Protection, v View) (Command, bool) {
 	c := Command{Domain: p.Domain, Generation: p.Generation}
 	primaryDead, primaryCause := v.Dead(p.Primary)
+	silenced := v.Lapsed != nil && v.Lapsed(p.Primary)
 	backupDead, backupCause := false, ""
 	if p.Backup != "" {
 		backupDead, backupCause = v.Dead(p.Backup)
 	}
 	switch {
-	case primaryDead && p.Phase == Protected && !backupDead && fenced(p, v):
-		c.Kind, c.Cause = FailOver, primaryCause
+	case primaryDead && p.Phase == Protected && !backupDead && (p.holds() || silenced):
+		c.Kind, c.Cause, c.Silenced = FailOver, primaryCause, silenced
 	case primaryDead && p.Phase != Protected && p.Phase != Lost && v.Silence(p.Primary) >= LostAfter:
 		c.Kind, c.Cause = MarkLost, primaryCause
 	case !primaryDead && backupDead:
@@ -77,12 +81,10 @@ func decide(p Protection, v View) (Command, bool) {
 	return c, true
 }
 
-// fenced says whether a primary that was given up cannot emit. Held output is the fence
-// (I2); in checkpoint mode nothing is held, so there a host that still answers, whose
-// hamgr alone is gone and whose guest may well run on, keeps its guest.
-func fenced(p Protection, v View) bool {
-	return p.Mode != Checkpoint || v.Silence(p.Primary) > 0
-}
+// holds says that the primary's output is held until it is committed, so that a primary
+// without commits cannot emit (I2). In checkpoint mode it is not, nor on the way to or
+// from it.
+func (p Protection) holds() bool { return p.Mode == Buffer && p.Wanted == "" }
 
 // placement spreads replicas over the nodes; it counts what one Decide hands out.
 type placement struct {

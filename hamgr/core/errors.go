@@ -15,6 +15,8 @@ var (
 	ErrNodeNameTaken = errors.New("node name is taken")
 	// ErrWrongPhase: the command does not apply in the phase the protection is in.
 	ErrWrongPhase = errors.New("wrong phase")
+	// ErrUnfenced: in this mode the primary could emit on, beside the new one.
+	ErrUnfenced = errors.New("the primary's output is not held")
 	// ErrUnknownNode: no node of that name has registered.
 	ErrUnknownNode = errors.New("unknown node")
 	// ErrBadCommand: the command contradicts itself or lacks a part.
@@ -25,7 +27,7 @@ var (
 // command and it changed nothing, so to send the same again is no use.
 func Refused(err error) bool {
 	for _, e := range []error{ErrStaleGeneration, ErrUnknownDomain, ErrAlreadyProtected,
-		ErrNodeNameTaken, ErrWrongPhase, ErrUnknownNode, ErrBadCommand} {
+		ErrNodeNameTaken, ErrWrongPhase, ErrUnfenced, ErrUnknownNode, ErrBadCommand} {
 		if errors.Is(err, e) {
 			return true
 		}

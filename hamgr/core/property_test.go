@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-var kinds = []Kind{Protect, Unprotect, Assign, Synced, GoSolo, FailOver, Restored, MarkLost, RegisterNode}
+var kinds = []Kind{Protect, Unprotect, Assign, Synced, GoSolo, FailOver, Restored, MarkLost, RegisterNode, WantMode, SetMode}
 
 func drawCommand(t *rapid.T, s State, tick int) Command {
 	nodes := []string{"h1", "h2", "h3", "h4", ""}
@@ -19,6 +19,9 @@ func drawCommand(t *rapid.T, s State, tick int) Command {
 		Backup: rapid.SampledFrom(nodes).Draw(t, "backup"),
 		Cause:  "because",
 		Time:   time.Unix(int64(tick), 0),
+
+		Mode:     rapid.SampledFrom([]Mode{Buffer, Checkpoint}).Draw(t, "mode"),
+		Silenced: rapid.Bool().Draw(t, "silenced"),
 	}
 	// Mostly the current generation or the one before, else nothing would ever move.
 	c.Generation = s.Protections[c.Domain].Generation - uint64(rapid.SampledFrom([]int{0, 0, 0, 1, -1}).Draw(t, "behind"))
@@ -44,6 +47,9 @@ func (h *history) check(t *rapid.T, before, after State, c Command) {
 	now, has := after.Protections[c.Domain]
 	if has && now.Generation < h.highest[c.Domain] {
 		t.Fatalf("%s of %s: generation went from %d back to %d", c.Kind, c.Domain, h.highest[c.Domain], now.Generation)
+	}
+	if c.Kind == FailOver && !c.Silenced && (old.Mode != Buffer || old.Wanted != "") {
+		t.Fatalf("%s was taken over while it could emit: %+v", c.Domain, old)
 	}
 	if has && !had && now.Generation <= h.highest[c.Domain] {
 		t.Fatalf("%s protected again with a used generation %d", c.Domain, now.Generation)
@@ -74,6 +80,8 @@ func checkState(t *rapid.T, s State) {
 			t.Fatalf("%s is %s with backup %q", name, p.Phase, p.Backup)
 		case p.Pinned != "" && p.Backup != "" && p.Backup != p.Pinned:
 			t.Fatalf("%s is pinned to %s, its backup is %s", name, p.Pinned, p.Backup)
+		case p.Wanted != "" && !hasBackup || p.Wanted == p.Mode:
+			t.Fatalf("%s is %s in mode %q, to be %q", name, p.Phase, p.Mode, p.Wanted)
 		case p.Generation == 0:
 			t.Fatalf("%s has generation 0", name)
 		}
@@ -114,7 +122,9 @@ func TestGenerationsHaveOneWinner(t *testing.T) {
 				t.Fatalf("index %d after command %d", s.Index, i+1)
 			}
 			checkState(t, s)
-			h.check(t, before, s, c)
+			if err == nil {
+				h.check(t, before, s, c)
+			}
 		}
 	})
 }
@@ -131,9 +141,11 @@ func TestDecisionsAreAccepted(t *testing.T) {
 		for _, n := range []string{"h1", "h2", "h3"} {
 			dead[n] = rapid.Bool().Draw(t, n+" dead")
 		}
+		lapsed := rapid.Bool().Draw(t, "lapsed")
 		silence := time.Duration(rapid.SampledFrom([]int{0, 1, 20}).Draw(t, "silence")) * time.Second
 		v := View{Now: time.Unix(1000, 0), Dead: func(n string) (bool, string) { return dead[n], "dead" },
-			Silence: func(string) time.Duration { return silence }}
+			Silence: func(string) time.Duration { return silence },
+			Lapsed:  func(n string) bool { return dead[n] && lapsed }}
 		for n := range s.Nodes {
 			if !dead[n] {
 				v.Alive = append(v.Alive, n)

@@ -36,7 +36,7 @@ func play(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{dead: map[string]string{}, silence: map[string]time.Duration{}, free: map[string]uint64{}}
+	w := &world{dead: map[string]string{}, silence: map[string]time.Duration{}, free: map[string]uint64{}, lapsed: map[string]bool{}}
 	var rewritten []string
 	for _, block := range strings.Split(strings.TrimSpace(string(text)), "\n\n") {
 		head, want, ok := strings.Cut(block, "\n----")
@@ -67,6 +67,7 @@ type world struct {
 	dead    map[string]string
 	silence map[string]time.Duration
 	free    map[string]uint64
+	lapsed  map[string]bool
 }
 
 type args struct {
@@ -109,6 +110,10 @@ func (w *world) do(line string) string {
 		return ""
 	case "live":
 		delete(w.dead, a.pos[0])
+		delete(w.lapsed, a.pos[0])
+		return ""
+	case "lapse":
+		w.lapsed[a.pos[0]] = true
 		return ""
 	case "free":
 		w.free[a.pos[0]], _ = strconv.ParseUint(a.pos[1], 10, 64)
@@ -121,6 +126,7 @@ func (w *world) do(line string) string {
 		return w.decide(verb == "obey")
 	}
 	c := Command{Kind: Kind(verb), Domain: a.pos[0], Backup: a.keys["backup"], Cause: a.keys["cause"]}
+	c.Mode, c.Silenced = Mode(a.keys["mode"]), a.keys["silenced"] == "yes"
 	c.Generation, _ = strconv.ParseUint(a.keys["gen"], 10, 64)
 	return w.apply(c)
 }
@@ -152,6 +158,12 @@ func (w *world) apply(c Command) string {
 
 func line(p Protection) string {
 	out := fmt.Sprintf("%s: %s generation %d, %s -> %s", p.Domain, p.Phase, p.Generation, p.Primary, or(p.Backup, "nobody"))
+	if p.Mode != Buffer {
+		out += ", mode " + string(p.Mode)
+	}
+	if p.Wanted != "" {
+		out += ", to be " + string(p.Wanted)
+	}
 	if len(p.Refused) > 0 {
 		out += fmt.Sprintf(", refused %v", p.Refused)
 	}
@@ -190,6 +202,7 @@ func (w *world) view() View {
 		Now:     w.clock(),
 		Dead:    func(n string) (bool, string) { c, dead := w.dead[n]; return dead, c },
 		Silence: func(n string) time.Duration { return w.silence[n] }, MemoryFree: w.free,
+		Lapsed: func(n string) bool { return w.lapsed[n] },
 	}
 	for n := range w.s.Nodes {
 		if _, dead := w.dead[n]; !dead {

@@ -41,6 +41,7 @@ type Protection struct {
 	Backup     string            `json:"backup,omitempty"`
 	Pinned     string            `json:"pinned_backup,omitempty"` // --backup: the only backup allowed
 	Mode       Mode              `json:"mode"`
+	Wanted     Mode              `json:"wanted_mode,omitempty"` // asked for, not in force yet
 	Epoch      time.Duration     `json:"epoch_ns"`
 	Memory     uint64            `json:"memory_bytes"`
 	Generation uint64            `json:"generation"` // fencing token: raised by every change of who may run or emit
@@ -87,6 +88,11 @@ const (
 	FailOver     Kind = "failover"      // protected -> recovering, primary = backup, generation+1
 	Restored     Kind = "restored"      // recovering or lost -> solo, same generation
 	MarkLost     Kind = "lost"          // solo, syncing or recovering -> lost, generation+1
+
+	// A change of mode takes two: what is in force says whether the output fences, and is
+	// to claim no more than what the primary does.
+	WantMode Kind = "mode-wanted" // the operator's
+	SetMode  Kind = "mode"        // the primary's: it does as Wanted says now
 )
 
 // Command is what goes through Raft.
@@ -99,6 +105,10 @@ type Command struct {
 	Cause      string      `json:"cause,omitempty"`
 	Node       *Node       `json:"node,omitempty"`
 	Protection *Protection `json:"protection,omitempty"` // Protect
+	Mode       Mode        `json:"mode,omitempty"`       // WantMode, SetMode
+	// Silenced, of FailOver: the primary cannot emit, its output held or not, as its lease
+	// is over or its QEMU has ended.
+	Silenced bool `json:"silenced,omitempty"`
 }
 
 // State is all the cluster has agreed on.
@@ -111,6 +121,10 @@ type State struct {
 	// Retired is the highest generation of any protection that has ended. A new one
 	// starts above it, so that a domain's numbers never go back, whatever its name.
 	Retired uint64 `json:"retired_generation,omitempty"`
+
+	// Moved is the index of the newest change of any guest's owner. A host that has not
+	// got that far gets no lease (package lease, R2).
+	Moved uint64 `json:"moved,omitempty"`
 }
 
 // EventsKept bounds State.Events.

@@ -1,0 +1,106 @@
+package cluster
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/hamgr/hamgr/detector"
+	"github.com/hamgr/hamgr/detector/lease"
+	"github.com/hamgr/hamgr/hamgr/core"
+)
+
+// voter is this manager's part in leases (package lease): when it leads, whom it grants
+// them, and from whom it may take guests that no held output fences.
+type voter struct {
+	mu       sync.Mutex
+	term     uint64 // of the leadership that what follows is about
+	ready    bool   // all that earlier leaders had committed is applied here
+	since    time.Time
+	pending  map[string]int // nodes with failovers proposed, of unknown outcome
+	withheld map[string]bool
+}
+
+// Voter is for the detector: what this node may say about leases at this moment.
+func (c *Cluster) Voter() detector.Voter {
+	if !c.cfg.isManager() {
+		return detector.Voter{}
+	}
+	v := &c.voter
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	out := detector.Voter{Voter: lease.Voter{Term: c.raft.CurrentTerm()}}
+	if v.ready && v.term == out.Term && c.IsLeader() {
+		out.Leads, out.Index, out.Withheld = true, c.machine.state.Load().Moved, v.withheld
+	}
+	return out
+}
+
+// lead notes that this node leads; it grants once it has applied what earlier leaders had
+// committed (package lease, case t > u of the proof).
+func (c *Cluster) lead(now time.Time) {
+	v := &c.voter
+	term := c.raft.CurrentTerm()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !c.IsLeader() || v.term == term {
+		return
+	}
+	v.term, v.ready, v.since = term, false, now
+	v.pending, v.withheld = map[string]int{}, map[string]bool{}
+	c.spawn(func() {
+		err := error(raft.ErrEnqueueTimeout)
+		for errors.Is(err, raft.ErrEnqueueTimeout) { // ends with the leadership, at the latest
+			err = c.raft.Barrier(enqueueTimeout).Error()
+		}
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.ready = v.ready || err == nil && v.term == term
+	})
+}
+
+// lapsed says that a node has no lease nor will get one while its failover is pending: this
+// node has led for wait, and has not heard from it for as long.
+func (c *Cluster) lapsed(unheard, wait time.Duration, now time.Time) bool {
+	v := &c.voter
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.ready && v.term == c.raft.CurrentTerm() && now.Sub(v.since) >= wait && unheard >= wait
+}
+
+// withhold is to be called before a failover from a node is proposed, and what it returns
+// when its outcome is known; until then the node gets no lease from this leadership.
+func (c *Cluster) withhold(cmd core.Command) (settle func(error)) {
+	p, ok := c.machine.state.Load().Protections[cmd.Domain]
+	if !ok || cmd.Kind != core.FailOver {
+		return func(error) {}
+	}
+	v := &c.voter
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.countLocked(p.Primary, 1)
+	term := v.term
+	return func(err error) {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if known := err == nil || core.Refused(err); known && v.term == term {
+			v.countLocked(p.Primary, -1)
+		}
+	}
+}
+
+// countLocked makes a new map: the old one may be with a reader.
+func (v *voter) countLocked(node string, n int) {
+	if v.pending == nil {
+		v.pending = map[string]int{}
+	}
+	v.pending[node] += n
+	v.withheld = map[string]bool{}
+	for name, pending := range v.pending {
+		if pending > 0 {
+			v.withheld[name] = true
+		}
+	}
+}
