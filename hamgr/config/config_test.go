@@ -92,7 +92,7 @@ func TestValidate(t *testing.T) {
 		"raft.heartbeat, the leader_lease": func(c *Config) { c.Raft.LeaderLease = time.Second },
 		"ports.raft: 7400 is taken":        func(c *Config) { c.Ports.Raft = 7400 },
 		"ports.api: 70000":                 func(c *Config) { c.Ports.API = 70000 },
-		"trace: \"epochs\"":             func(c *Config) { c.Trace = "epochs" },
+		"trace: \"epochs\"":                func(c *Config) { c.Trace = "epochs" },
 		"has to be written as fd00::1":     func(c *Config) { c.Addr = "fd00:0::1" },
 	} {
 		c := good()
