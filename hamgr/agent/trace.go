@@ -11,7 +11,7 @@ import (
 func order(p core.Protection) trace.Event {
 	return trace.Event{
 		Kind: trace.Order, Domain: p.Domain, Generation: p.Generation,
-		Phase: string(p.Phase), Mode: string(p.Mode), Primary: p.Primary, Backup: p.Backup,
+		Phase: string(p.Phase), Mode: string(p.Mode), Wanted: string(p.Wanted), Primary: p.Primary, Backup: p.Backup,
 	}
 }
 
@@ -24,13 +24,14 @@ func (a *Agent) traceOrders(s core.State) {
 	for name, p := range s.Protections {
 		if o := order(p); a.orders[name] != o {
 			a.orders[name] = o
+			o.Index = s.Index
 			a.cfg.Trace.Write(o)
 		}
 	}
 	for name, o := range a.orders {
 		if _, ok := s.Protections[name]; !ok {
 			delete(a.orders, name)
-			a.cfg.Trace.Write(trace.Event{Kind: trace.Order, Domain: name, Generation: o.Generation, Phase: trace.Gone})
+			a.cfg.Trace.Write(trace.Event{Kind: trace.Order, Index: s.Index, Domain: name, Generation: o.Generation, Phase: trace.Gone})
 		}
 	}
 }

@@ -45,8 +45,10 @@ type Event struct {
 	Epoch      uint64    `json:"epoch,omitempty"` // from 1 in each generation
 
 	// Of an Order only.
+	Index   uint64 `json:"index,omitempty"` // of the cluster's log: orders of all nodes in one row
 	Phase   string `json:"phase,omitempty"`
 	Mode    string `json:"mode,omitempty"`
+	Wanted  string `json:"wanted_mode,omitempty"` // asked for, not in force yet
 	Primary string `json:"primary,omitempty"`
 	Backup  string `json:"backup,omitempty"`
 }
