@@ -18,28 +18,39 @@ const initName = "hamgr-lab-init"
 
 // hostSpec is what a host's init is told.
 type hostSpec struct {
-	Name     string
-	Number   int
-	Switch   bool
-	Client   bool
-	Root     string
-	LogDir   string
-	Binds    []Bind
-	Services []Service
+	Name      string
+	Number    int
+	Switch    bool
+	Client    bool
+	Kind      Kind
+	MemoryMiB int
+	Root      string
+	LogDir    string
+	Binds     []Bind
+	Services  []Service
 }
 
 // Init must be the first call of every program that makes labs: it turns the process
-// into a host's init where it was started as one.
+// into a host's init, or into a command on a host, where it was started as one.
 func Init() {
-	if os.Args[0] != initName {
+	var err error
+	switch os.Args[0] {
+	case initName:
+		var s hostSpec
+		if err = json.Unmarshal([]byte(os.Args[1]), &s); err == nil {
+			err = s.run()
+		}
+	case kernelInitPath:
+		err = runInKernel()
+	case execName:
+		var code int
+		if code, err = execute(os.Args[1:]); err == nil {
+			os.Exit(code)
+		}
+	default:
 		return
 	}
-	var s hostSpec
-	err := json.Unmarshal([]byte(os.Args[1]), &s)
-	if err == nil {
-		err = s.run()
-	}
-	fmt.Fprintln(os.Stderr, "lab init:", err)
+	fmt.Fprintln(os.Stderr, "lab:", err)
 	os.Exit(1)
 }
 
@@ -49,12 +60,19 @@ func (s hostSpec) run() error {
 		return err
 	}
 	if !s.Switch {
-		if err := s.mounts(); err != nil {
+		if err := s.mounts(bind); err != nil {
 			return err
 		}
 	}
 	if _, err := parent.Read(make([]byte, 1)); err != nil {
 		return err
+	}
+	if s.Kind == UML {
+		go reap()
+		return s.kernel(func() error {
+			_, err := parent.Write([]byte{1})
+			return err
+		})
 	}
 	if err := s.network(); err != nil {
 		return err
@@ -62,10 +80,35 @@ func (s hostSpec) run() error {
 	if _, err := parent.Write([]byte{1}); err != nil {
 		return err
 	}
-	for _, svc := range s.services() {
-		go s.supervise(svc)
+	s.serve()
+	reap()
+	return nil
+}
+
+// serve starts the host's services.
+func (s hostSpec) serve() {
+	if !s.Client && !s.Switch {
+		go supervise(Service{Name: "libvirtd", Args: []string{"libvirtd"}})
 	}
-	for { // reap what is ours and what was orphaned
+	for _, svc := range s.Services {
+		go supervise(svc)
+	}
+}
+
+// children are those that somebody waits for, by pid.
+var children = struct {
+	sync.Mutex
+	m map[int]child
+}{m: map[int]child{}}
+
+type child struct {
+	process *os.Process
+	ended   chan syscall.WaitStatus // gets one
+}
+
+// reap waits for what is ours and what was orphaned; it never returns.
+func reap() {
+	for {
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, 0, nil)
 		if err != nil {
@@ -73,47 +116,37 @@ func (s hostSpec) run() error {
 			continue
 		}
 		children.Lock()
-		if ended := children.m[pid]; ended != nil {
-			close(ended)
+		if c, ok := children.m[pid]; ok {
+			c.process.Release()
+			c.ended <- ws
 			delete(children.m, pid)
 		}
 		children.Unlock()
 	}
 }
 
-func (s hostSpec) services() []Service {
-	if s.Client || s.Switch {
-		return s.Services
-	}
-	return append([]Service{{Name: "libvirtd", Args: []string{"libvirtd"}}}, s.Services...)
-}
-
-// children are the services by pid; the reaper closes the channel of one that ended.
-var children = struct {
-	sync.Mutex
-	m map[int]chan struct{}
-}{m: map[int]chan struct{}{}}
-
-func start(cmd *exec.Cmd) (<-chan struct{}, error) {
+// start starts a command that reap waits for; cmd.Wait is not for an init.
+func start(cmd *exec.Cmd) (pid int, ended <-chan syscall.WaitStatus, err error) {
 	children.Lock()
 	defer children.Unlock()
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	ended := make(chan struct{})
-	children.m[cmd.Process.Pid] = ended
-	return ended, nil
+	c := child{cmd.Process, make(chan syscall.WaitStatus, 1)}
+	pid = cmd.Process.Pid
+	children.m[pid] = c
+	return pid, c.ended, nil
 }
 
 // supervise keeps a service running, as systemd's Restart=always would.
-func (s hostSpec) supervise(svc Service) {
+func supervise(svc Service) {
 	for {
 		log, err := os.OpenFile("/var/log/lab/"+svc.Name+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		if err == nil {
 			cmd := exec.Command(svc.Args[0], svc.Args[1:]...)
 			cmd.Stdout, cmd.Stderr = log, log
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-			ended, err := start(cmd)
+			_, ended, err := start(cmd)
 			if err == nil {
 				<-ended
 			}
@@ -124,8 +157,9 @@ func (s hostSpec) supervise(svc Service) {
 	}
 }
 
-// mounts builds the host's file systems on a tmpfs and moves in.
-func (s hostSpec) mounts() error {
+// mounts builds the host's file systems on a tmpfs and moves in; show mounts a directory
+// that the host shares with this machine.
+func (s hostSpec) mounts(show func(b Bind, root string) error) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
@@ -147,7 +181,15 @@ func (s hostSpec) mounts() error {
 		return err
 	}
 	for _, b := range append(s.Binds, Bind{s.LogDir, "/var/log/lab"}) {
-		if err := bind(b.From, root+b.To); err != nil {
+		if err := os.MkdirAll(root+b.To, 0o755); err != nil {
+			return err
+		}
+		if err := show(b, root); err != nil {
+			return err
+		}
+	}
+	if s.Kind == UML {
+		if err := showKernelInit(root); err != nil {
 			return err
 		}
 	}
@@ -164,12 +206,9 @@ func (s hostSpec) mounts() error {
 	return unix.Unmount("/mnt", unix.MNT_DETACH)
 }
 
-func bind(from, to string) error {
-	if err := os.MkdirAll(to, 0o755); err != nil {
-		return err
-	}
-	if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("bind %s: %w", from, err)
+func bind(b Bind, root string) error {
+	if err := unix.Mount(b.From, root+b.To, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", b.From, err)
 	}
 	return nil
 }
@@ -221,11 +260,7 @@ func writeConfig(root, name string) error {
 
 // network configures the links this host was given.
 func (s hostSpec) network() error {
-	lo, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(lo)
-	}
-	if err != nil {
+	if err := address("lo"); err != nil {
 		return err
 	}
 	if s.Switch {

@@ -26,14 +26,24 @@ type Service struct {
 // Bind shows a directory of this machine inside a host, read-only.
 type Bind struct{ From, To string }
 
+// Kind is what a host is made of.
+type Kind string
+
+const (
+	Container Kind = "container" // namespaces of this machine's kernel
+	UML       Kind = "uml"       // a kernel of its own, user-mode-linux, in such namespaces
+)
+
 // Spec says what to make.
 type Spec struct {
-	Root     string // from Prepare
-	RunDir   string // for logs; survives the lab
-	Hosts    int    // h1, h2, ...
-	Services func(host string) []Service
-	Binds    []Bind
-	Progress io.Writer
+	Root      string // from Prepare
+	RunDir    string // for logs; survives the lab
+	Hosts     int    // h1, h2, ...
+	Kind      Kind   // of these hosts, a container by default; the client always is one
+	MemoryMiB int    // of a UML host; 1280 by default
+	Services  func(host string) []Service
+	Binds     []Bind
+	Progress  io.Writer
 }
 
 // Host is one host of a lab.
@@ -121,6 +131,9 @@ func (l *Lab) openSwitch() error {
 func (l *Lab) add(name string, number int, client bool) error {
 	h := &Host{Name: name, lab: l, IP: fmt.Sprintf("10.77.0.%d", number)}
 	h.spec = hostSpec{Name: name, Number: number, Client: client, Root: l.spec.Root, Binds: l.spec.Binds, LogDir: filepath.Join(l.spec.RunDir, name)}
+	if !client {
+		h.spec.Kind, h.spec.MemoryMiB = l.spec.Kind, l.spec.MemoryMiB
+	}
 	if l.spec.Services != nil {
 		h.spec.Services = l.spec.Services(name)
 	}
@@ -208,6 +221,9 @@ func (h *Host) plug() error {
 		if err != nil {
 			return err
 		}
+		if old, err := h.lab.handle.LinkByName(h.port(bridge)); err == nil {
+			h.lab.handle.LinkDel(old) // the kernel takes its time over a host that is gone
+		}
 		v := &netlink.Veth{
 			LinkAttrs: netlink.LinkAttrs{Name: h.port(bridge), MasterIndex: br.Attrs().Index},
 			PeerName:  fmt.Sprintf("eth%d", i), PeerNamespace: netlink.NsPid(h.Pid()),
@@ -232,6 +248,9 @@ func (l *Lab) Host(name string) *Host { return l.hosts[name] }
 
 // Command is a command inside the host.
 func (h *Host) Command(ctx context.Context, args ...string) *exec.Cmd {
+	if h.spec.Kind == UML {
+		return commandInKernel(ctx, h.Pid(), args)
+	}
 	return exec.CommandContext(ctx, "nsenter", append([]string{"-t", fmt.Sprint(h.Pid()), "-m", "-p", "-n", "-u", "-i", "-r", "-w", "--"}, args...)...)
 }
 

@@ -26,7 +26,10 @@ mount -t proc proc "$root/proc"
 chroot "$root" apt-get update
 chroot "$root" apt-get install -y --no-install-recommends -t trixie-backports qemu-system-x86 seabios ipxe-qemu
 chroot "$root" apt-get install -y --no-install-recommends libvirt-daemon libvirt-daemon-driver-qemu \
-  libvirt-clients libvirt-daemon-system iproute2 procps iputils-ping tcpdump
+  libvirt-clients libvirt-daemon-system iproute2 procps iputils-ping tcpdump kmod user-mode-linux
+modules=$(basename "$root"/usr/lib/uml/modules/*)
+mkdir -p "$root/usr/lib/modules"
+ln -s "../uml/modules/$modules" "$root/usr/lib/modules/$modules"
 kernel=$(chroot "$root" apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
 (cd "$root/tmp" && chroot "$root" sh -c "cd /tmp && apt-get download $kernel" && dpkg-deb -x ./*.deb "$root/opt/kernel" && rm ./*.deb)
 chroot "$root" apt-get clean
@@ -102,8 +105,29 @@ func build(ctx context.Context, cache, root string, progress io.Writer) error {
 	if err := logged(ctx, root+".log", "sh", "-c", recipe, "recipe", mirror, tmp); err != nil {
 		return err
 	}
+	if err := warm(ctx, tmp, root+".warm"); err != nil {
+		return err
+	}
 	fmt.Fprintf(progress, "  lab: root file system ready after %d s\n", int(time.Since(start).Seconds()))
 	return os.Rename(tmp, root)
+}
+
+// warm puts what libvirt finds out about QEMU into the root: with a kernel of its own a
+// host would take half a minute for it. libvirt asks again when a file is newer than that.
+func warm(ctx context.Context, root, logs string) error {
+	l, err := Up(ctx, Spec{Root: root, RunDir: logs, Hosts: 1})
+	if err != nil {
+		return err
+	}
+	defer l.Down()
+	const dir = "/var/cache/libvirt/qemu/capabilities"
+	if _, err := l.Host("h1").Exec(ctx, "sh", "-c", "virsh domcapabilities >/dev/null && cp -r "+dir+" /var/log/lab/"); err != nil {
+		return err
+	}
+	if err := os.CopyFS(root+dir, os.DirFS(filepath.Join(logs, "h1/capabilities"))); err != nil {
+		return err
+	}
+	return os.RemoveAll(logs)
 }
 
 // install adds what this machine lacks.
