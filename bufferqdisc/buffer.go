@@ -96,17 +96,27 @@ func asBuffer[B Buffer](b B, err error) (Buffer, error) {
 	return b, nil
 }
 
-// Clear removes what an earlier process left on these taps, which opens them; a tap
-// that is gone is no error. Other people's filters stay. Only with the cluster's leave.
-func Clear(taps []string) error {
+// Clear removes what an earlier process left on these taps, buffers and gates, which
+// opens them; a tap that is gone is no error. Other people's filters stay. Only with the
+// cluster's leave.
+func Clear(taps []string) error { return clean(taps, (*hook.Tap).DetachAll) }
+
+// ClearBuffer is Clear that leaves a gate where it is, in force.
+func ClearBuffer(taps []string) error { return clean(taps, (*hook.Tap).Detach) }
+
+func clean(taps []string, detach func(*hook.Tap) error) error {
 	h, err := hook.Handle()
 	if err != nil {
 		return err
 	}
 	defer h.Delete()
 	var errs []error
-	for _, t := range taps {
-		errs = append(errs, hook.Clear(h, t), plug.Remove(h, t))
+	for _, name := range taps {
+		t, err := hook.Left(h, name)
+		if t != nil {
+			err = detach(t)
+		}
+		errs = append(errs, err, plug.Remove(h, name))
 	}
 	return errors.Join(errs...)
 }

@@ -120,26 +120,34 @@ func TestMutantsAreSeen(t *testing.T) {
 	})
 }
 
+// everyProtocol is a frame of each kind, to the client and to all, and what to look for
+// in it: a packet socket shows a VLAN frame without its tag.
+func everyProtocol(g *guest) (frames [][]byte, names []string) {
+	broadcast := net.HardwareAddr{255, 255, 255, 255, 255, 255}
+	for _, etherType := range []uint16{unix.ETH_P_IP, unix.ETH_P_ARP, unix.ETH_P_IPV6, unix.ETH_P_8021Q, 0x8035, etherTest} {
+		for _, dst := range []net.HardwareAddr{clientMAC, broadcast} {
+			name := fmt.Sprintf("%#x to %v", etherType, dst)
+			p := frame(g.mac, dst, etherType, 0x0005_88b6, 200)
+			copy(p[100:], name)
+			if etherType == unix.ETH_P_IP || etherType == unix.ETH_P_IPV6 {
+				p = ipFrame(g, etherType == unix.ETH_P_IPV6, unix.IPPROTO_UDP, []byte(name), 0, false)
+				copy(p[vnetHeader:], dst)
+			}
+			frames, names = append(frames, p), append(names, name)
+		}
+	}
+	return frames, names
+}
+
 func TestEveryProtocolIsHeld(t *testing.T) {
 	eachBackend(t, func(t *testing.T, backend string) {
 		l := newLab(t, 1)
 		g := l.guests[0]
 		b := setUp(t, l, backend, 0)
 		must(t, b.Hold())
-		broadcast := net.HardwareAddr{255, 255, 255, 255, 255, 255}
-		var want []string
-		for _, etherType := range []uint16{unix.ETH_P_IP, unix.ETH_P_ARP, unix.ETH_P_IPV6, unix.ETH_P_8021Q, 0x8035, etherTest} {
-			for _, dst := range []net.HardwareAddr{clientMAC, broadcast} {
-				name := fmt.Sprintf("%#x to %v", etherType, dst) // a packet socket shows a VLAN frame without its tag
-				p := frame(g.mac, dst, etherType, 0x0005_88b6, 200)
-				copy(p[100:], name)
-				if etherType == unix.ETH_P_IP || etherType == unix.ETH_P_IPV6 {
-					p = ipFrame(g, etherType == unix.ETH_P_IPV6, unix.IPPROTO_UDP, []byte(name), 0, false)
-					copy(p[vnetHeader:], dst)
-				}
-				l.write(g, p)
-				want = append(want, name)
-			}
+		frames, want := everyProtocol(g)
+		for _, p := range frames {
+			l.write(g, p)
 		}
 		must(t, l.wantSeqs())
 		e, err := b.EndEpoch()

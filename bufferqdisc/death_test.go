@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 }
 
 func child(order []string) error {
+	if order[0] == "gate" {
+		return gateChild(order[2:])
+	}
 	b, err := Setup(Config{Name: "child", Backend: order[0], Taps: order[2:]})
 	if err != nil || order[1] == "open" {
 		return err
@@ -32,6 +35,12 @@ func child(order []string) error {
 
 // startChild runs another process with a buffer; the caller ends it by the function returned.
 func startChild(t *testing.T, l *lab, backend, do string) (kill func()) {
+	t.Helper()
+	_, kill = startProcess(t, l, backend, do)
+	return kill
+}
+
+func startProcess(t *testing.T, l *lab, backend, do string) (p *os.Process, kill func()) {
 	t.Helper()
 	c := exec.Command(os.Args[0])
 	c.Env = append(os.Environ(), childEnv+"="+strings.Join(append([]string{backend, do}, l.taps()...), ","))
@@ -55,7 +64,7 @@ func startChild(t *testing.T, l *lab, backend, do string) (kill func()) {
 	if line != "<nil>\n" {
 		t.Fatalf("child: %s", line)
 	}
-	return kill
+	return c.Process, kill
 }
 
 func TestDeathWhileHoldingCuts(t *testing.T) {

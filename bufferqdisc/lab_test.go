@@ -261,10 +261,13 @@ func (l *lab) arrived() ([][]byte, error) {
 	l.mark()
 	var got [][]byte
 	buf := make([]byte, 70000)
-	for {
+	for deadline := time.Now().Add(patience); ; {
 		n, err := unix.Read(l.out, buf)
 		if err == unix.EINTR {
 			continue
+		}
+		if err == nil && time.Now().After(deadline) {
+			err = os.ErrDeadlineExceeded
 		}
 		if err != nil {
 			return got, fmt.Errorf("the marker did not arrive: %w", err)

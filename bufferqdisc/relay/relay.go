@@ -81,7 +81,7 @@ func (r *Relay) Hold() error {
 
 func (n *nic) startHolding() error {
 	n.keepFromNow()
-	if _, err := n.tap.Inspect(); err != nil {
+	if err := n.tap.Inspect(); err != nil {
 		return err
 	}
 	return n.tap.AttachBPF(n.progs.hold)

@@ -1,0 +1,175 @@
+package hook
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// A BPF filter of ours is told by its name, with madeQdisc on a clsact that we made.
+	nameBuffer = "hamgr"
+	nameGate   = "hamgr-gate"
+	madeQdisc  = "+clsact"
+	// The gate comes first, and what it lets pass goes on to the buffer.
+	prioGate   = 1
+	prioBuffer = 2
+	// Other kinds of filter have no name; these priorities are our sign.
+	prioOurs      = 0x4841
+	prioOursQdisc = 0x4842
+)
+
+// AttachBPF puts a buffer's program on the tap's ingress; one that is there is replaced
+// in one step. A failure changes nothing.
+func (t *Tap) AttachBPF(prog *ebpf.Program) error { return t.attachBPF(prog, nameBuffer, prioBuffer) }
+
+// AttachGate puts a gate's program before the buffer's, as AttachBPF does.
+func (t *Tap) AttachGate(prog *ebpf.Program) error { return t.attachBPF(prog, nameGate, prioGate) }
+
+// HasGate tells whether a gate is there.
+func (t *Tap) HasGate() (bool, error) {
+	found, err := t.filters()
+	return len(found.gate) > 0, err
+}
+
+func (t *Tap) attachBPF(prog *ebpf.Program, name string, prio uint16) error {
+	return t.attach(func(ourQdisc bool) error {
+		f := &netlink.BpfFilter{FilterAttrs: t.attrs(prio), Fd: prog.FD(), Name: name, DirectAction: true}
+		f.Handle = 1
+		if ourQdisc {
+			f.Name += madeQdisc
+		}
+		return t.h.FilterReplace(f)
+	})
+}
+
+// AttachRedirect sends all the tap receives to another device's output (tc-mirred(8)).
+// A failure changes nothing.
+func (t *Tap) AttachRedirect(ifindex int) error {
+	return t.attach(func(ourQdisc bool) error {
+		prio := uint16(prioOurs)
+		if ourQdisc {
+			prio = prioOursQdisc
+		}
+		// Without a selector it matches all; protocol all, so ARP and IPv6 too.
+		return t.h.FilterAdd(&netlink.U32{FilterAttrs: t.attrs(prio), RedirIndex: ifindex})
+	})
+}
+
+// attach runs add on a tap that has a clsact (an old-style ingress qdisc serves as well)
+// and tells it whether that is ours.
+func (t *Tap) attach(add func(ourQdisc bool) error) error {
+	err := t.h.QdiscAdd(t.clsact())
+	fresh := err == nil
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("clsact on %s (needs CAP_NET_ADMIN and sch_ingress): %w", t.Name, err)
+	}
+	found, err := t.filters()
+	if err == nil {
+		err = add(fresh || slices.ContainsFunc(found.ours(), onOurQdisc))
+	}
+	if err == nil {
+		return nil
+	}
+	if fresh {
+		err = errors.Join(err, t.h.QdiscDel(t.clsact()))
+	}
+	return fmt.Errorf("filter on %s: %w", t.Name, err)
+}
+
+// Detach takes the buffer's filters off, and the qdisc if we made it and nothing else
+// uses it. A tap that is gone is no error.
+func (t *Tap) Detach() error { return t.detach(func(f found) []netlink.Filter { return f.buffer }) }
+
+// DetachGate takes the gate off, as Detach does the buffer.
+func (t *Tap) DetachGate() error { return t.detach(func(f found) []netlink.Filter { return f.gate }) }
+
+// DetachAll takes off both.
+func (t *Tap) DetachAll() error { return t.detach(found.ours) }
+
+func (t *Tap) detach(which func(found) []netlink.Filter) error {
+	found, err := t.filters()
+	if err != nil {
+		return ignoreGone(err)
+	}
+	doomed := which(found)
+	for _, f := range doomed {
+		if err := t.h.FilterDel(f); ignoreGone(err) != nil {
+			return fmt.Errorf("remove the filter from %s: %w", t.Name, err)
+		}
+	}
+	left := len(found.ours()) - len(doomed) + len(found.others)
+	if left > 0 || !slices.ContainsFunc(doomed, onOurQdisc) {
+		return nil
+	}
+	egress, err := t.h.FilterList(t.device(), netlink.HANDLE_MIN_EGRESS)
+	if err != nil || len(egress) > 0 {
+		return ignoreGone(err)
+	}
+	if err := t.h.QdiscDel(t.clsact()); ignoreGone(err) != nil {
+		return fmt.Errorf("remove clsact from %s: %w", t.Name, err)
+	}
+	return nil
+}
+
+// found is what sits on a tap's ingress.
+type found struct{ buffer, gate, others []netlink.Filter }
+
+func (f found) ours() []netlink.Filter { return slices.Concat(f.gate, f.buffer) }
+
+func (t *Tap) filters() (f found, err error) {
+	all, err := t.h.FilterList(t.device(), netlink.HANDLE_MIN_INGRESS)
+	if err != nil {
+		return f, fmt.Errorf("filters of %s: %w", t.Name, err)
+	}
+	for _, one := range all {
+		switch name := nameOf(one); {
+		case name == nameGate:
+			f.gate = append(f.gate, one)
+		case name == nameBuffer:
+			f.buffer = append(f.buffer, one)
+		default:
+			f.others = append(f.others, one)
+		}
+	}
+	return f, nil
+}
+
+// nameOf is our name for a filter of ours.
+func nameOf(f netlink.Filter) string {
+	if b, ok := f.(*netlink.BpfFilter); ok {
+		return strings.TrimSuffix(b.Name, madeQdisc)
+	}
+	if p := f.Attrs().Priority; f.Type() == "u32" && (p == prioOurs || p == prioOursQdisc) {
+		return nameBuffer
+	}
+	return ""
+}
+
+func onOurQdisc(f netlink.Filter) bool {
+	if b, ok := f.(*netlink.BpfFilter); ok {
+		return strings.HasSuffix(b.Name, madeQdisc)
+	}
+	return f.Attrs().Priority == prioOursQdisc
+}
+
+func (t *Tap) clsact() *netlink.Clsact {
+	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: t.Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}}
+}
+
+func (t *Tap) attrs(prio uint16) netlink.FilterAttrs {
+	return netlink.FilterAttrs{
+		LinkIndex: t.Index, Parent: netlink.HANDLE_MIN_INGRESS, Protocol: unix.ETH_P_ALL, Priority: prio,
+	}
+}
+
+func (t *Tap) device() netlink.Link {
+	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: t.Name, Index: t.Index}}
+}
