@@ -1,0 +1,250 @@
+package commit
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/hamgr/hamgr/hamgr/trace"
+)
+
+// TestWhenAFrameMayLeave: emitted at 130, the frame belongs to the epoch that ends at 150
+// and is committed at 155.
+func TestWhenAFrameMayLeave(t *testing.T) {
+	for name, c := range map[string]struct {
+		emitted, seen float64
+		want          []Kind
+	}{
+		"with its epoch":              {130, 155.1, nil},
+		"at the boundary":             {150, 155.1, nil},
+		"before the commit":           {130, 154.9, []Kind{Leak}},
+		"at once":                     {130, 130.1, []Kind{Leak}},
+		"with the epoch before":       {151, 155.1, []Kind{Leak}},
+		"after the last boundary":     {230, 240, []Kind{Leak}},
+		"after newer epochs":          {130, 290, []Kind{Late}},
+		"never, and the session went": {130, 0, []Kind{Missing}},
+		"never, with the last epoch":  {210, 0, nil},
+		"before anything is held":     {99, 99.1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for kind, frame := range map[string]func(w *world) []byte{
+				"ARP": (*world).arp, "UDP": func(w *world) []byte { return w.udp6("! x") },
+				"TCP": func(w *world) []byte { return w.tcp(true, 1, 1, "! x\n") },
+			} {
+				w := protected(t)
+				w.ask(1, w.udp(false, "hello"))
+				w.emit(c.emitted, c.seen, "h1", frame(w))
+				r := w.check(Options{})
+				w.want(r, c.want...)
+				if len(c.want) == 0 && c.seen > 100 && r.Protocols[kind] != 1 {
+					t.Errorf("%v held, want %s", r.Protocols, kind)
+				}
+			}
+		})
+	}
+}
+
+// TestLeave: without a commit, output may go when the cluster has said so, and not before.
+func TestLeave(t *testing.T) {
+	leave := map[string]func(w *world){
+		"solo":            func(w *world) { w.order(300, 3, "solo", "buffer", "h1") },
+		"syncing":         func(w *world) { w.order(300, 4, "syncing", "buffer", "h1") },
+		"unprotected":     func(w *world) { w.order(300, 2, trace.Gone, "", "") },
+		"checkpoint mode": func(w *world) { w.order(300, 2, "protected", "checkpoint", "h1") },
+	}
+	for name, say := range leave {
+		w := protected(t)
+		say(w)
+		w.emit(240, 300.1, "h1", w.udp(true, "! x"))
+		w.emit(310, 310.1, "h1", w.udp(true, "! y"))
+		t.Run(name, func(t *testing.T) { w.want(w.check(Options{})) })
+		w.emit(241, 299.9, "h1", w.udp(true, "! z"))
+		t.Run(name+", earlier", func(t *testing.T) { w.want(w.check(Options{}), Leak) })
+	}
+	w := protected(t)
+	w.order(300, 3, "lost", "buffer", "h1")
+	w.emit(240, 310, "h1", w.udp(true, "! x"))
+	w.want(w.check(Options{}), Leak)
+}
+
+// TestNeverHeld: a primary that does not say that it holds is judged by the cluster's word.
+func TestNeverHeld(t *testing.T) {
+	w := &world{t: t}
+	w.order(0, 2, "protected", "buffer", "h1")
+	w.emit(10, 10.1, "h1", w.arp())
+	w.want(w.check(Options{}), Leak)
+	w = &world{t: t}
+	w.order(0, 2, "protected", "checkpoint", "h1")
+	w.emit(10, 10.1, "h1", w.arp())
+	w.want(w.check(Options{}))
+}
+
+// failover is protected, until h2 restores epoch 5 (of 6) at 320.
+func failover(t *testing.T, epoch uint64) *world {
+	w := protected(t)
+	w.order(300, 3, "recovering", "buffer", "h2")
+	w.note(320, trace.Event{Node: "h2", Kind: trace.Restored, Generation: 2, Epoch: epoch})
+	w.order(325, 3, "solo", "buffer", "h2")
+	return w
+}
+
+func TestTwoEmitters(t *testing.T) {
+	w := failover(t, 6)
+	w.emit(310, 310.1, "h1", w.udp(true, "! x")) // the old primary runs on
+	w.emit(330, 330.1, "h2", w.udp(true, "! y"))
+	w.want(w.check(Options{}), NotOwner)
+
+	w = failover(t, 6)
+	w.emit(220, 305, "h1", w.udp(true, "! x")) // committed before, released a little late
+	w.want(w.check(Options{}))
+
+	w = failover(t, 6)
+	w.emit(250, 305, "h1", w.udp(true, "! x")) // held when it lost the guest
+	w.want(w.check(Options{}), Leak)
+
+	w = failover(t, 6)
+	w.emit(250, 250.1, "h2", w.udp(true, "! x")) // the standby speaks
+	w.want(w.check(Options{}), NotOwner)
+}
+
+// TestGuestComesBack: an old stay on a host explains nothing in a new one, nor the other
+// way round.
+func TestGuestComesBack(t *testing.T) {
+	w := failover(t, 6)
+	w.note(400, trace.Event{Node: "h2", Kind: trace.Hold, Generation: 4})
+	w.order(410, 4, "protected", "buffer", "h2")
+	w.order(500, 5, "recovering", "buffer", "h1")
+	w.order(520, 5, "solo", "buffer", "h1")
+	w.emit(250, 530, "h1", w.udp(true, "! x")) // of the first stay, held at its end
+	w.emit(531, 531.1, "h1", w.udp(true, "! y"))
+	w.want(w.check(Options{}), Leak)
+	w.note(600, trace.Event{Node: "h1", Kind: trace.Hold, Generation: 6})
+	w.note(600, trace.Event{Node: "h1", Kind: trace.Boundary, Generation: 6, Epoch: 1})
+	w.note(605, trace.Event{Node: "h2", Kind: trace.Committed, Generation: 6, Epoch: 1})
+	w.emit(251, 610, "h1", w.udp(true, "! z")) // of the first stay, explained by the second's commit?
+	w.want(w.check(Options{}), Leak, Leak)
+}
+
+func TestRestoredEpoch(t *testing.T) {
+	w := failover(t, 5)
+	w.emit(190, 206, "h1", w.udp(true, "! x")) // epoch 5
+	w.want(w.check(Options{}))
+	w.emit(210, 231, "h1", w.udp(true, "! y")) // epoch 6, committed, and yet not restored
+	w.want(w.check(Options{}), NotRestored)
+}
+
+// TestCheckpointMode: the same frames are rolled back, which that mode does not exclude.
+func TestCheckpointMode(t *testing.T) {
+	w := &world{t: t}
+	w.order(0, 2, "protected", "checkpoint", "h1")
+	w.epoch(100, 105, 2, 1)
+	w.emit(120, 120.1, "h1", w.udp(true, "a 1 1 "+hash(1)))
+	w.order(300, 3, "recovering", "checkpoint", "h2")
+	w.note(320, trace.Event{Node: "h2", Kind: trace.Restored, Generation: 2, Epoch: 1})
+	w.emit(330, 330.1, "h2", w.udp(true, "b 1 1 "+hash(2)))
+	r := w.check(Options{})
+	w.want(r)
+	if r.RolledBackFrames != 1 || r.Rollbacks != 1 || r.Restores != 1 {
+		t.Fatalf("%+v", r)
+	}
+}
+
+func TestStrangeFrames(t *testing.T) {
+	w := failover(t, 6)
+	w.frames = append(w.frames, Frame{Time: at(330), Host: "h2", Data: w.udp(true, "! x")})
+	w.want(w.check(Options{}), Strange)
+
+	rarp := w.serialize(&layers.Ethernet{SrcMAC: guestMAC, DstMAC: net.HardwareAddr{255, 255, 255, 255, 255, 255}, EthernetType: etherTypeRARP}, gopacket.Payload(make([]byte, 46)))
+	w = failover(t, 6)
+	w.frames = append(w.frames, Frame{Time: at(330), Host: "h2", Data: rarp})
+	r := w.check(Options{})
+	if w.want(r); r.Announcements != 1 {
+		t.Fatalf("%+v", r)
+	}
+	w.frames = append(w.frames, Frame{Time: at(319), Host: "h2", Data: rarp}, Frame{Time: at(330), Host: "h1", Data: rarp})
+	w.want(w.check(Options{}), Strange, Strange)
+}
+
+// TestFramesAlike: of identical frames, as many may be outside as have the right.
+func TestFramesAlike(t *testing.T) {
+	w := protected(t)
+	w.emit(110, 0, "h1", w.arp())
+	w.emit(130, 0, "h1", w.arp())
+	for _, seen := range []float64{131, 156} { // 130 and 155 are their commits
+		w.frames = append(w.frames, Frame{Time: at(seen), Host: "h1", Data: w.arp()})
+	}
+	w.want(w.check(Options{}))
+	w.frames = append(w.frames, Frame{Time: at(157), Host: "h1", Data: w.arp()})
+	w.want(w.check(Options{}), Strange)
+
+	w = protected(t)
+	w.emit(110, 0, "h1", w.arp())
+	w.emit(130, 0, "h1", w.arp())
+	for _, seen := range []float64{131, 132} {
+		w.frames = append(w.frames, Frame{Time: at(seen), Host: "h1", Data: w.arp()})
+	}
+	w.want(w.check(Options{}), Leak)
+}
+
+func TestOrderOfEpochs(t *testing.T) {
+	w := protected(t)
+	w.emit(110, 181, "h1", w.udp(true, "! x")) // epoch 2
+	w.emit(140, 156, "h1", w.udp(true, "! y")) // epoch 3
+	w.want(w.check(Options{}), Reordered)
+	w = protected(t)
+	w.emit(110, 130.3, "h1", w.udp(true, "! x"))
+	w.emit(111, 130.2, "h1", w.udp(true, "! y")) // the same epoch: networks do that
+	w.want(w.check(Options{}))
+}
+
+func TestNetworkWasDown(t *testing.T) {
+	w := protected(t)
+	w.ask(1, w.udp(false, "hello"))
+	w.emit(130, 0, "h1", w.udp(true, "! x"))
+	w.want(w.check(Options{}), Missing)
+	w.want(w.check(Options{Faults: []Fault{{"h1", at(150), at(160)}}}))
+	w.want(w.check(Options{Faults: []Fault{{"h2", at(150), at(160)}}}), Missing)
+}
+
+// TestChecksumsMayBeFilledIn on the way, and short frames padded.
+func TestChecksumsMayBeFilledIn(t *testing.T) {
+	w := protected(t)
+	unfinished := w.udp(true, "! x")
+	finished := append([]byte(nil), unfinished...)
+	unfinished[14+20+6], unfinished[14+20+7] = 0xde, 0xad
+	short, padded := w.arp()[:42], w.arp()
+	w.emit(110, 0, "h1", unfinished)
+	w.emit(111, 0, "h1", short)
+	for _, data := range [][]byte{finished, padded} {
+		w.frames = append(w.frames, Frame{Time: at(131), Host: "h1", Data: data})
+	}
+	w.want(w.check(Options{}))
+	finished[len(finished)-1] ^= 1
+	w.want(w.check(Options{}), Strange)
+}
+
+// TestVLAN: a tagged frame is held like any other.
+func TestVLAN(t *testing.T) {
+	w := protected(t)
+	tagged := w.serialize(ethernet(true, layers.EthernetTypeDot1Q), &layers.Dot1Q{VLANIdentifier: 7, Type: layers.EthernetTypeIPv4},
+		w.ip4(true, layers.IPProtocolICMPv4), &layers.ICMPv4{})
+	w.emit(110, 111, "h1", tagged)
+	w.want(w.check(Options{}), Leak)
+}
+
+func TestReportFigures(t *testing.T) {
+	w := protected(t)
+	for i := range 10 {
+		w.emit(110+float64(i), 131+float64(i)/10, "h1", w.udp(true, "! x"))
+	}
+	r := w.check(Options{})
+	w.want(r)
+	if r.Held != 10 || r.Burst.Max != 10 || r.Epochs != 6 || r.Commit.P50 != 5 || r.Hold.Max != 21 || r.Spread.Max < 0.89 || r.Spread.Max > 0.91 {
+		t.Fatalf("%+v", r)
+	}
+	if len(r.Violations) > 0 || time.Duration(r.After.P50) < 0 {
+		t.Fatalf("%+v", r)
+	}
+}

@@ -1,0 +1,107 @@
+package commit
+
+import (
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/trace"
+	"github.com/hamgr/hamgr/test/guest/ledger/chain"
+)
+
+// UDP is what became of the requests over UDP, each transmission counted by itself.
+type UDP struct {
+	Sent       int `json:"sent"`
+	Answered   int `json:"answered"`
+	Unanswered int `json:"unanswered_in_window"` // around failures, where that may be
+	Gaps       int `json:"gaps"`                 // anywhere else
+}
+
+// window is a time in which a client may go without an answer.
+type window struct{ from, until time.Time }
+
+// windows are the live windows of all failures: from the last committed boundary of a
+// held stretch that ended until the guest's output passes again, and the grace.
+func (c *checker) windows() (out []window) {
+	for _, f := range c.Faults {
+		out = append(out, window{f.From.Add(-c.Grace), f.Until.Add(c.Grace)})
+	}
+	for host, o := range c.timeline.hosts {
+		for _, s := range o.stretches {
+			if s.state == held && !s.until.IsZero() {
+				out = append(out, window{o.lastCommit(s), c.back(host, s.until).Add(c.Grace)})
+			}
+		}
+	}
+	return out
+}
+
+// lastCommit is the last boundary in a stretch that was committed, or its start.
+func (o *output) lastCommit(s stretch) time.Time {
+	at := s.from
+	for _, b := range o.boundaries {
+		if !b.commit.IsZero() && b.at.After(s.from) && b.at.Before(s.until) {
+			at = b.at
+		}
+	}
+	return at
+}
+
+// back is when the guest's output passed again: opened on its host, or restored elsewhere.
+func (c *checker) back(host string, after time.Time) time.Time {
+	for _, e := range c.timeline.events {
+		if e.Time.Before(after) {
+			continue
+		}
+		if e.Kind == trace.Opened && e.Node == host || e.Kind == trace.Restored {
+			return e.Time
+		}
+	}
+	return after
+}
+
+// gaps counts the transmissions over UDP that stayed without an answer. A request that
+// was sent k times and answered m times lacks k-m answers; that may be if as many of
+// its transmissions were in a live window.
+func (c *checker) gaps(words []word) {
+	sent, answers := map[request][]word{}, map[request]int{}
+	for _, w := range words {
+		if !w.udp {
+			continue
+		}
+		if r, err := chain.ParseReply(w.line); w.response && err == nil {
+			answers[request{r.Client, r.Number}]++
+		}
+		if r, err := chain.ParseRequest(w.line); !w.response && err == nil {
+			id := request{r.Client, r.Number}
+			sent[id] = append(sent[id], w)
+		}
+	}
+	windows, u := c.windows(), &c.report.UDP
+	for id, ws := range sent {
+		if ws[0].at.Before(c.From) {
+			continue
+		}
+		u.Sent += len(ws)
+		u.Answered += min(answers[id], len(ws))
+		for _, w := range ws[:max(0, len(ws)-answers[id])] {
+			switch {
+			case excused(ws, windows):
+				u.Unanswered++
+			default:
+				u.Gaps++
+				c.report.violation(Gap, w.host, w.at, "request %d of %s over UDP has no answer", id.number, id.client)
+			}
+		}
+	}
+}
+
+// excused says that a transmission of a request fell into a live window.
+func excused(ws []word, windows []window) bool {
+	for _, w := range ws {
+		for _, x := range windows {
+			if !w.at.Before(x.from) && !w.at.After(x.until) {
+				return true
+			}
+		}
+	}
+	return false
+}

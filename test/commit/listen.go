@@ -1,0 +1,179 @@
+package commit
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/gopacket/gopacket/afpacket"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	tapPrefix = "vnet" // libvirt names a guest's taps so
+
+	// Of the ring that a socket shares with the kernel: 8 MiB, and how long a frame may
+	// wait in it. Time stamps are the kernel's and do not depend on it.
+	blockSize    = 1 << 19
+	blocks       = 16
+	blockTimeout = 20 * time.Millisecond
+	pollTimeout  = 100 * time.Millisecond
+)
+
+// listener hears what arrives on devices of one network namespace.
+type listener struct {
+	host  string
+	at    func(index int) string // the device's name by its number; empty: not to be heard
+	ring  *afpacket.TPacket
+	links *netlink.Handle
+	sink  func(*listener, Frame)
+	stop  chan struct{} // closed to end run
+	done  chan struct{} // closed by run at its end
+}
+
+// hear opens a socket in the namespace of a process: on one device, or with an empty
+// name on all but those in deaf. Only frames that a device receives count; those with a
+// mark do not: no guest's frame has one until a buffer has had it.
+func hear(pid int, device string, deaf func(name string) bool) (*listener, error) {
+	l := &listener{stop: make(chan struct{}), done: make(chan struct{})}
+	ns, err := netns.GetFromPid(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	if l.links, err = netlink.NewHandleAt(ns); err != nil {
+		return nil, err
+	}
+	filter, err := l.filter(deaf)
+	if err == nil {
+		err = inside(ns, func() (err error) {
+			l.ring, err = afpacket.NewTPacket(afpacket.OptInterface(device), afpacket.OptAddVLANHeader(true), afpacket.OptBlockSize(blockSize),
+				afpacket.OptNumBlocks(blocks), afpacket.OptBlockTimeout(blockTimeout), afpacket.OptPollTimeout(pollTimeout))
+			return err
+		})
+	}
+	if err == nil {
+		err = l.ring.SetBPF(filter)
+	}
+	if err != nil {
+		l.close()
+		return nil, fmt.Errorf("commit: listen: %w", err)
+	}
+	return l, nil
+}
+
+// filter accepts what was received, is not marked, and did not come by a deaf device.
+func (l *listener) filter(deaf func(name string) bool) ([]bpf.RawInstruction, error) {
+	const packetOutgoing = unix.PACKET_OUTGOING
+	prog := []bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtType}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: packetOutgoing, SkipTrue: 1}, bpf.RetConstant{},
+		bpf.LoadExtension{Num: bpf.ExtMark}, bpf.JumpIf{Cond: bpf.JumpEqual, SkipTrue: 1}, bpf.RetConstant{},
+	}
+	if deaf != nil {
+		all, err := l.links.LinkList()
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range all {
+			if deaf(d.Attrs().Name) {
+				prog = append(prog, bpf.LoadExtension{Num: bpf.ExtInterfaceIndex},
+					bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(d.Attrs().Index), SkipTrue: 1}, bpf.RetConstant{})
+			}
+		}
+	}
+	return bpf.Assemble(append(prog, bpf.RetConstant{Val: 1 << 20}))
+}
+
+// inside runs f on a thread of its own in a namespace; the thread ends with it.
+func inside(ns netns.NsHandle, f func() error) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread is of no use to others
+		err := netns.Set(ns)
+		if err == nil {
+			err = f()
+		}
+		result <- err
+	}()
+	return <-result
+}
+
+// taps names the guest's devices; the kernel's number for one is never another's.
+func (l *listener) taps() func(int) string {
+	names := map[int]string{}
+	return func(index int) string {
+		if name, ok := names[index]; ok {
+			return name
+		}
+		name := ""
+		if d, err := l.links.LinkByIndex(index); err == nil && strings.HasPrefix(d.Attrs().Name, tapPrefix) {
+			name = d.Attrs().Name
+		}
+		names[index] = name
+		return name
+	}
+}
+
+// run reads until it is stopped and has read all that came before.
+func (l *listener) run() {
+	defer close(l.done)
+	var end time.Time
+	for {
+		data, ci, err := l.ring.ZeroCopyReadPacketData()
+		if end.IsZero() && stopped(l.stop) {
+			end = time.Now()
+		}
+		switch {
+		case err == nil:
+			l.take(data, ci.Timestamp, ci.InterfaceIndex)
+			if !end.IsZero() && ci.Timestamp.After(end) {
+				return
+			}
+		case !end.IsZero():
+			return
+		case errors.Is(err, afpacket.ErrPoll): // the device is down or gone; it may come back
+			time.Sleep(blockTimeout)
+		}
+	}
+}
+
+func stopped(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func (l *listener) take(data []byte, at time.Time, index int) {
+	f := Frame{Time: at, Host: l.host}
+	if l.at != nil {
+		if f.Device = l.at(index); f.Device == "" {
+			return
+		}
+	}
+	f.Data = append(f.Data, data...)
+	l.sink(l, f)
+}
+
+// end stops run and says how many frames the kernel had no room for.
+func (l *listener) end() (dropped uint, err error) {
+	close(l.stop)
+	<-l.done
+	_, stats, err := l.ring.SocketStats()
+	l.close()
+	return stats.Drops(), err
+}
+
+func (l *listener) close() {
+	if l.ring != nil {
+		l.ring.Close()
+	}
+	l.links.Close()
+}
