@@ -221,11 +221,11 @@ func (h *Host) plug() error {
 		if err != nil {
 			return err
 		}
-		if old, err := h.lab.handle.LinkByName(h.port(bridge)); err == nil {
+		if old, err := h.lab.handle.LinkByName(h.Port(bridge)); err == nil {
 			h.lab.handle.LinkDel(old) // the kernel takes its time over a host that is gone
 		}
 		v := &netlink.Veth{
-			LinkAttrs: netlink.LinkAttrs{Name: h.port(bridge), MasterIndex: br.Attrs().Index},
+			LinkAttrs: netlink.LinkAttrs{Name: h.Port(bridge), MasterIndex: br.Attrs().Index},
 			PeerName:  fmt.Sprintf("eth%d", i), PeerNamespace: netlink.NsPid(h.Pid()),
 		}
 		if err := h.lab.handle.LinkAdd(v); err != nil {
@@ -238,10 +238,14 @@ func (h *Host) plug() error {
 	return nil
 }
 
-func (h *Host) port(bridge string) string { return h.Name + "-" + bridge }
+// Port is the host's link to a network ("mgmt", "guest"), at the switch's end.
+func (h *Host) Port(network string) string { return h.Name + "-" + network }
 
 // Pid is that of the host's init, in this machine's numbering.
 func (h *Host) Pid() int { return h.cmd.Process.Pid }
+
+// Switch is where the hosts' links end, its network namespace that of Pid.
+func (l *Lab) Switch() *Host { return l.sw }
 
 // Host is a host by name: h1, h2, ..., client.
 func (l *Lab) Host(name string) *Host { return l.hosts[name] }
@@ -302,7 +306,7 @@ func (h *Host) Cut(network string) error { return h.link(network, h.lab.handle.L
 func (h *Host) Heal(network string) error { return h.link(network, h.lab.handle.LinkSetUp) }
 
 func (h *Host) link(network string, set func(netlink.Link) error) error {
-	link, err := h.lab.handle.LinkByName(h.port(network))
+	link, err := h.lab.handle.LinkByName(h.Port(network))
 	if err == nil {
 		err = set(link)
 	}

@@ -28,6 +28,9 @@ type Options struct {
 	Hosts    int
 	Out      string // directory for binaries, logs and results
 	Progress io.Writer
+
+	Tags  string                       // more build tags for hamgr, with commas
+	Serve func(args []string) []string // what a host runs instead of hamgr serve with these arguments
 }
 
 // Bed is a running testbed.
@@ -50,7 +53,7 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 		return nil, err
 	}
 	fmt.Fprintln(o.Progress, "  building hamgr, the guest and its client")
-	if err := buildAll(ctx, out, p); err != nil {
+	if err := buildAll(ctx, out, p, o.Tags); err != nil {
 		return nil, err
 	}
 	b := &Bed{Out: out}
@@ -63,7 +66,7 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 		Root: p.Root, RunDir: filepath.Join(out, "logs"), Hosts: o.Hosts, Progress: o.Progress,
 		Binds: []lab.Bind{{From: filepath.Join(out, "bin"), To: "/opt/hamgr/bin"}, {From: filepath.Join(out, "guest"), To: "/opt/hamgr/guest"}},
 		Services: func(host string) []lab.Service {
-			return services(host, strings.Join(managers[:min(len(managers), 3)], ","))
+			return services(host, strings.Join(managers[:min(len(managers), 3)], ","), o.Serve)
 		},
 	})
 	if err != nil {
@@ -72,21 +75,25 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 	return b, nil
 }
 
-func services(host, managers string) []lab.Service {
+func services(host, managers string, serve func([]string) []string) []lab.Service {
 	if host == "client" {
 		return []lab.Service{{Name: "inspector", Args: []string{"/opt/hamgr/bin/inspector", "/var/log/lab/alarms.jsonl"}}}
 	}
-	return []lab.Service{{Name: "hamgr", Args: []string{"/opt/hamgr/bin/hamgr", "serve", "--node", host, "--addr", "10.77.0." + host[1:],
-		"--managers", managers, "--inspector", "http://10.77.0.100:12345"}}}
+	args := []string{"/opt/hamgr/bin/hamgr", "serve", "--node", host, "--addr", "10.77.0." + host[1:],
+		"--managers", managers, "--inspector", "http://10.77.0.100:12345"}
+	if serve != nil {
+		args = serve(args)
+	}
+	return []lab.Service{{Name: "hamgr", Args: args}}
 }
 
-func buildAll(ctx context.Context, out string, p lab.Paths) error {
+func buildAll(ctx context.Context, out string, p lab.Paths, tags string) error {
 	os.RemoveAll(filepath.Join(out, "logs"))
 	for _, b := range []struct {
 		name, pkg string
 		cgo       bool
 	}{{"hamgr", "cmd/hamgr", true}, {"inspector", "test/inspector", false}, {"ledgerclient", "test/guest/cmd/ledgerclient", false}} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-tags", "libvirt_dlopen", "-o", filepath.Join(out, "bin", b.name), "github.com/hamgr/hamgr/"+b.pkg)
+		cmd := exec.CommandContext(ctx, "go", "build", "-tags", "libvirt_dlopen,"+tags, "-o", filepath.Join(out, "bin", b.name), "github.com/hamgr/hamgr/"+b.pkg)
 		if !b.cgo {
 			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		}
@@ -99,18 +106,24 @@ func buildAll(ctx context.Context, out string, p lab.Paths) error {
 
 // StartGuest defines and starts g1 on a host and waits until its ledger answers.
 func (b *Bed) StartGuest(ctx context.Context, host string, memoryMiB uint) error {
-	xml, err := image.Guest{Name: "g1", MemoryMiB: memoryMiB, MAC: "52:54:00:78:00:01", IP: guestAddr + "/24", IP6: "fd78::201/64", Dir: "/opt/hamgr/guest"}.XML()
+	return b.Start(ctx, host, image.Guest{Name: "g1", MemoryMiB: memoryMiB, MAC: "52:54:00:78:00:01", IP: guestAddr + "/24", IP6: "fd78::201/64"})
+}
+
+// Start defines and starts a guest on a host and waits until 10.78.0.201 answers.
+func (b *Bed) Start(ctx context.Context, host string, g image.Guest) error {
+	g.Dir = "/opt/hamgr/guest"
+	xml, err := g.XML()
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(b.Out, "guest", "g1.xml"), []byte(xml), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(b.Out, "guest", g.Name+".xml"), []byte(xml), 0o644); err != nil {
 		return err
 	}
 	h := b.Host(host)
-	if _, err := h.Exec(ctx, "virsh", "-q", "define", "/opt/hamgr/guest/g1.xml"); err != nil {
+	if _, err := h.Exec(ctx, "virsh", "-q", "define", "/opt/hamgr/guest/"+g.Name+".xml"); err != nil {
 		return err
 	}
-	if _, err := h.Exec(ctx, "virsh", "-q", "start", "g1"); err != nil {
+	if _, err := h.Exec(ctx, "virsh", "-q", "start", g.Name); err != nil {
 		return err
 	}
 	return b.waitPing(ctx)
