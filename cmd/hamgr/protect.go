@@ -41,11 +41,11 @@ func (a *app) protect() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&q.Backup, "backup", "", "the node to hold the replica, and no other (default: chosen)")
 	f.DurationVar(&epoch, "epoch", 0, "time between two checkpoints, half of which is added to the latency (default: the node's, 25ms)")
-	f.StringVar(&mode, "mode", string(core.Buffer), "buffer: output waits for its checkpoint")
+	f.StringVar(&mode, "mode", string(core.Buffer), modeHelp)
 	f.BoolVar(&wait, "wait", true, "wait until the first checkpoint is committed")
 	f.DurationVar(&limit, "timeout", 10*time.Minute, "how long to wait for that; the copy goes on after it")
 	_ = c.RegisterFlagCompletionFunc("backup", a.completeNodes)
-	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{string(core.Buffer)}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions(modes, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 

@@ -100,7 +100,7 @@ func since(t time.Time) string { return max(0, time.Since(t)).Round(time.Second)
 func inFull(w io.Writer, p api.ProtectionStatus) {
 	rows := [][]string{
 		{"UUID", p.UUID}, {"primary", p.Primary}, {"backup", p.Backup}, {"phase", phase(p) + ", for " + since(p.Since)},
-		{"because", p.Reason}, {"generation", fmt.Sprint(p.Generation)}, {"mode", fmt.Sprintf("%s, an epoch is %s", p.Mode, p.Epoch)},
+		{"because", p.Reason}, {"generation", fmt.Sprint(p.Generation)}, {"mode", mode(p) + ", an epoch is " + p.Epoch.String()},
 		{"memory", fmt.Sprintf("%d MiB", p.Memory>>20)},
 	}
 	if p.Pinned != "" {
@@ -117,6 +117,13 @@ func inFull(w io.Writer, p api.ProtectionStatus) {
 	table(w, "domain\t"+p.Domain, rows)
 }
 
+func mode(p api.ProtectionStatus) string {
+	if p.Wanted != "" {
+		return fmt.Sprintf("%s, to be %s", p.Mode, p.Wanted)
+	}
+	return string(p.Mode)
+}
+
 func measured(x api.Stats) [][]string {
 	zero := 0.0
 	if x.Pages > 0 {
@@ -128,6 +135,16 @@ func measured(x api.Stats) [][]string {
 		{"commit", fmt.Sprintf("%.1f ms, 99 %%: %.1f ms", x.CommitP50, x.CommitP99)},
 		{"dirty pages", fmt.Sprintf("%d an epoch, %.0f %% of all were zero", x.DirtyP50, zero)},
 		{"sent", fmt.Sprintf("%.1f MiB", float64(x.BytesSent)/(1<<20))},
-		{"output", fmt.Sprintf("%s: %d packets held, %d released, %d dropped", x.Backend, x.Held, x.Released, x.Dropped)},
+		{"output", output(x)},
 	}
+}
+
+func output(x api.Stats) string {
+	switch {
+	case x.Backend != "":
+		return fmt.Sprintf("%s: %d packets held, %d released, %d dropped", x.Backend, x.Held, x.Released, x.Dropped)
+	case x.Leased:
+		return fmt.Sprintf("not held, by this host's lease; %d packets dropped without one", x.Dropped)
+	}
+	return fmt.Sprintf("not held; %d packets dropped without a lease", x.Dropped)
 }

@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +32,7 @@ type Config struct {
 	MemoryDir string                   // libvirt's memory_backing_dir, a tmpfs
 	RunDir    string                   // for FIFOs and replicas, on a tmpfs
 	Peer      func(node string) string // host:port of a node's checkpoint listener
+	Lease     func() time.Time         // until when this host may emit unheld; nil: it never may
 	Log       *slog.Logger
 	Trace     *trace.Log // nil: none
 }
@@ -41,6 +44,8 @@ type Agent struct {
 	ready   chan struct{} // closed when libvirt answers
 	cluster Cluster
 	log     *slog.Logger
+
+	background sync.WaitGroup // restores and announcements; they end with Run's context
 
 	mu        sync.Mutex // guards the tables; the jobs guard themselves
 	primaries map[string]*primary
@@ -72,9 +77,11 @@ func (a *Agent) Run(ctx context.Context, host *domain.Host) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { a.accept(ctx, ln) })
 	wg.Go(func() { a.watchDomains(ctx) })
+	wg.Go(func() { a.extendLeases(ctx) })
 	a.reconcileLoop(ctx)
 	ln.Close()
 	a.stopAll()
+	a.background.Wait()
 	wg.Wait()
 	return nil
 }
@@ -97,4 +104,36 @@ func (a *Agent) propose(ctx context.Context, c core.Command) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// leaseEvery is much less than a lease, and more than nothing.
+const leaseEvery = 10 * time.Millisecond
+
+// extendLeases opens the gates for as long as this host's lease lasts, which is renewed
+// with each answer of the managers. When this loop stands still, the gates close.
+func (a *Agent) extendLeases(ctx context.Context) {
+	tick := time.NewTicker(leaseEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		a.mu.Lock()
+		jobs := slices.Collect(maps.Values(a.primaries))
+		a.mu.Unlock()
+		for _, job := range jobs {
+			if job.gated() {
+				job.extendLease(a.lease())
+			}
+		}
+	}
+}
+
+func (a *Agent) lease() time.Time {
+	if a.cfg.Lease == nil {
+		return time.Time{}
+	}
+	return a.cfg.Lease()
 }

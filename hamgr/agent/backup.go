@@ -211,7 +211,7 @@ func (b *backup) obsolete(node string, p core.Protection, protected bool) bool {
 	if p.Primary == node && p.Generation == b.hello.Generation+1 {
 		return false // being taken over
 	}
-	return p.Generation > b.hello.Generation && !(p.Backup == node && p.Generation == b.hello.Generation)
+	return p.Generation > b.hello.Generation
 }
 
 // discard ends the standby and frees the replica.
@@ -230,13 +230,11 @@ func (b *backup) discard() {
 // takeOver restores the guest here: the cluster has made this node its primary.
 // Called with the agent's lock held; the work goes on in a goroutine of its own.
 func (b *backup) takeOver(ctx context.Context, p core.Protection) {
-	b.once.Do(func() { go b.restore(ctx, p, b.replica) })
+	b.once.Do(func() { b.agent.background.Go(func() { b.restore(ctx, p, b.replica) }) })
 }
 
 func (b *backup) restore(ctx context.Context, p core.Protection, rep *storage.Replica) {
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
-	defer cancel()
 	c := core.Command{Kind: core.Restored, Domain: p.Domain, Generation: p.Generation}
 	epoch, err := b.activate(ctx, rep, p.Generation)
 	c.Cause = fmt.Sprintf("restored epoch %d in %d ms", epoch, time.Since(start).Milliseconds())
@@ -253,15 +251,15 @@ func (b *backup) restore(ctx context.Context, p core.Protection, rep *storage.Re
 	b.finish(ctx, c, rep)
 }
 
-// finish makes the restored guest an ordinary domain and tells the cluster.
+// finish announces the restored guest and tells the cluster.
 func (b *backup) finish(ctx context.Context, c core.Command, rep *storage.Replica) {
 	if c.Kind == core.Restored {
-		for _, n := range b.standby.NICs {
-			go announce(n.Tap, n.MAC)
-		}
-		if info, err := b.agent.host.Lookup(ctx, b.hello.Domain); err != nil {
-			b.log.Warn("the restored guest cannot be looked up", "err", err)
-		} else if err := b.agent.host.Define(ctx, info.XML); err != nil {
+		b.agent.background.Go(func() {
+			if err := domain.AnnounceAll(ctx, b.standby.NICs); err != nil {
+				b.log.Warn("the restored guest was not announced on the network; switches learn with its first packet", "err", err)
+			}
+		})
+		if err := b.standby.Settled(); err != nil {
 			b.log.Warn("the restored guest could not be made persistent", "err", err)
 		}
 	}
@@ -274,12 +272,14 @@ func (b *backup) finish(ctx context.Context, c core.Command, rep *storage.Replic
 		delete(a.backups, b.hello.Domain)
 	}
 	a.mu.Unlock()
-	if err := a.propose(context.WithoutCancel(ctx), c); err != nil {
+	if err := a.propose(ctx, c); err != nil {
 		b.log.Error("the cluster could not be told", "command", c.Kind, "err", err)
 	}
 }
 
 func (b *backup) activate(ctx context.Context, rep *storage.Replica, generation uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
+	defer cancel()
 	if rep == nil {
 		return 0, storage.ErrEmpty
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -14,8 +13,6 @@ import (
 	"github.com/hamgr/hamgr/qmp"
 	"github.com/hamgr/hamgr/qmp/colo"
 	"github.com/hamgr/hamgr/storage/wire"
-	"github.com/mdlayher/packet"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -95,45 +92,6 @@ func checkMemory(dir string, need uint64) error {
 		return &wire.RefusedError{Code: wire.CodeNoMemory, Text: fmt.Sprintf("the replica needs %d MiB, %s has %d MiB free; free memory or enlarge the tmpfs", (need+need/8)>>20, dir, free>>20)}
 	}
 	return nil
-}
-
-// announce sends RARP requests from the guest's address (as QEMU does after a
-// migration, net/announce.c), so that switches learn where it is now.
-func announce(tap, mac string) {
-	hw, err := net.ParseMAC(mac)
-	if err != nil {
-		return
-	}
-	link, err := netlink.LinkByName(tap)
-	if err != nil {
-		return
-	}
-	out := link
-	if i := link.Attrs().MasterIndex; i != 0 {
-		if out, err = netlink.LinkByIndex(i); err != nil {
-			return
-		}
-	}
-	c, err := packet.Listen(&net.Interface{Index: out.Attrs().Index, Name: out.Attrs().Name}, packet.Raw, unix.ETH_P_RARP, nil)
-	if err != nil {
-		return
-	}
-	defer c.Close()
-	for _, wait := range []time.Duration{0, 50, 150, 250} {
-		time.Sleep(wait * time.Millisecond)
-		c.WriteTo(rarp(hw), &packet.Addr{HardwareAddr: net.HardwareAddr{255, 255, 255, 255, 255, 255}})
-	}
-}
-
-// rarp is a reverse-ARP request (RFC 903) in an Ethernet frame of 60 octets.
-func rarp(hw net.HardwareAddr) []byte {
-	b := []byte{255, 255, 255, 255, 255, 255}
-	b = append(b, hw...)
-	b = append(b, 0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3)
-	b = append(b, hw...)
-	b = append(b, 0, 0, 0, 0)
-	b = append(b, hw...)
-	return append(b, make([]byte, 60-len(b))...)
 }
 
 // probeCache remembers what a QEMU binary could do, until the binary changes.

@@ -8,10 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hamgr/hamgr/bufferqdisc"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
-	"github.com/hamgr/hamgr/hamgr/trace"
 )
 
 // primary is the running side of one protection. Its goroutine owns the output
@@ -21,8 +19,8 @@ import (
 //	            \          |
 //	             +--> fence or remove --> done
 //
-// The output is opened in exactly two places, enterSolo and release, and both follow
-// the cluster's word for the current generation.
+// The output is opened in output.go only, and there on the cluster's word for the current
+// generation.
 type primary struct {
 	agent  *Agent
 	domain string
@@ -31,11 +29,11 @@ type primary struct {
 	done   chan struct{}
 	cancel context.CancelFunc
 
-	mu     sync.Mutex // guards order and wake
-	order  *core.Protection
-	wake   chan struct{} // closed at each change of order
-	buffer bufferqdisc.Buffer
-	adopt  bool
+	mu    sync.Mutex // guards order and wake, and changes of out
+	order *core.Protection
+	wake  chan struct{} // closed at each change of order
+	out   output
+	adopt bool
 }
 
 func newPrimary(a *Agent, p core.Protection, adopt bool) *primary {
@@ -76,7 +74,8 @@ func (p *primary) setOrder(o *core.Protection) {
 		return
 	}
 	if p.order == nil && o == nil || p.order != nil && o != nil &&
-		o.Generation == p.order.Generation && o.Phase == p.order.Phase {
+		o.Generation == p.order.Generation && o.Phase == p.order.Phase &&
+		o.Mode == p.order.Mode && o.Wanted == p.order.Wanted {
 		return
 	}
 	p.order = o
@@ -165,57 +164,14 @@ func (p *primary) guestDied(ctx context.Context, o core.Protection) {
 	if o.Phase == core.Protected {
 		kind = core.FailOver
 	}
-	p.tell(ctx, core.Command{Kind: kind, Domain: o.Domain, Generation: o.Generation, Cause: "QEMU of " + o.Domain + " died on " + o.Primary})
+	p.tell(ctx, core.Command{Kind: kind, Domain: o.Domain, Generation: o.Generation, Silenced: true,
+		Cause: "QEMU of " + o.Domain + " died on " + o.Primary})
 }
 
 func (p *primary) tell(ctx context.Context, c core.Command) {
 	if err := p.agent.propose(ctx, c); err != nil && !final(err) {
 		p.log.Error("the cluster could not be told", "command", c.Kind, "err", err)
 	}
-}
-
-// enterSolo opens the output: the cluster has raised the generation, so nobody can
-// restore what these packets would contradict.
-func (p *primary) enterSolo(ctx context.Context) {
-	if p.buffer != nil {
-		if err := p.buffer.Open(); err == nil {
-			p.trace(trace.Opened)
-			return
-		}
-		p.abandon()
-	}
-	if info, err := p.agent.host.Lookup(ctx, p.domain); err == nil {
-		if err := bufferqdisc.Clear(taps(info)); err != nil {
-			p.log.Error("the output could not be given back its direct path", "err", err)
-			return
-		}
-		p.trace(trace.Opened)
-	}
-}
-
-// release ends the protection on the operator's word: the guest has its network as before.
-func (p *primary) release(ctx context.Context) {
-	if p.buffer != nil {
-		if err := p.buffer.Teardown(); err != nil {
-			p.log.Error("the output buffer was not removed cleanly", "err", err)
-		}
-		p.trace(trace.Opened)
-		p.setBuffer(nil)
-		return
-	}
-	p.enterSolo(ctx)
-}
-
-// abandon stops buffering and leaves the output cut. The safe end of every error path.
-func (p *primary) abandon() {
-	if p.buffer == nil {
-		return
-	}
-	if err := p.buffer.Abandon(); err != nil {
-		p.log.Error("the output buffer could not be abandoned", "err", err)
-	}
-	p.trace(trace.Cut)
-	p.setBuffer(nil)
 }
 
 // fence ends this copy: another node owns the domain now.
@@ -257,22 +213,19 @@ func taps(info domain.Info) []string {
 	return names
 }
 
-// snapshot is Stats with the output buffer's counters.
+// snapshot is Stats with the counters of what stands before the network.
 func (p *primary) snapshot() Stats {
 	s := p.stats.snapshot()
 	p.mu.Lock()
-	b := p.buffer
+	out := p.out
 	p.mu.Unlock()
-	if b != nil {
-		c := b.Stats()
+	if out.buffer != nil {
+		c := out.buffer.Stats()
 		s.Backend, s.Held, s.Released, s.Dropped = c.Backend, c.HeldPackets, c.Released, c.Dropped
 	}
+	if out.gate != nil {
+		g := out.gate.Stats()
+		s.Leased, s.Dropped = g.Open, s.Dropped+g.Dropped
+	}
 	return s
-}
-
-// setBuffer is for the job's goroutine, which alone changes buffer and may read it freely.
-func (p *primary) setBuffer(b bufferqdisc.Buffer) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.buffer = b
 }

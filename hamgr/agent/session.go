@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc"
@@ -27,14 +29,16 @@ const (
 
 // session is one stretch of checkpoints to one backup, under one generation.
 type session struct {
-	p      *primary
-	order  core.Protection
-	sender *wire.Sender
-	colo   *colo.Session
-	ckpt   *wire.Checkpoint
-	held   bool // the output is being held
-	synced chan error
-	clock  time.Time // when the last epoch began
+	p       *primary
+	order   core.Protection // as it was at the beginning; mode and phase may change
+	info    domain.Info
+	sender  *wire.Sender
+	colo    *colo.Session
+	ckpt    *wire.Checkpoint
+	synced  chan error
+	clock   time.Time // when the last epoch began
+	asked   core.Mode // the mode the cluster was told of
+	tellers sync.WaitGroup
 }
 
 // session protects the guest until something fails or the order changes. On return
@@ -42,16 +46,21 @@ type session struct {
 func (p *primary) session(ctx context.Context, o core.Protection) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go p.cancelOnChange(ctx, cancel, o)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer cancel(nil)
+	watch.Go(func() { p.cancelOnChange(ctx, cancel, o) })
 	info, err := p.agent.host.Lookup(ctx, o.Domain)
 	if err != nil {
 		return err
 	}
-	if err := p.setUpBuffer(o, info); err != nil {
+	s := &session{p: p, order: o, info: info, ckpt: wire.NewCheckpoint(), synced: make(chan error, 1)}
+	defer s.tellers.Wait()
+	defer cancel(nil)
+	if err := s.readyOutput(); err != nil {
 		return err
 	}
-	s := &session{p: p, order: o, ckpt: wire.NewCheckpoint(), synced: make(chan error, 1)}
-	if err := s.connect(ctx, info); err != nil {
+	if err := s.connect(ctx); err != nil {
 		return why(ctx, err)
 	}
 	defer s.sender.Close()
@@ -78,19 +87,17 @@ func (p *primary) cancelOnChange(ctx context.Context, cancel context.CancelCause
 	}
 }
 
-func (p *primary) setUpBuffer(o core.Protection, info domain.Info) error {
-	if p.buffer != nil || o.Mode == core.Checkpoint {
-		return nil
+// readyOutput finds out whether the mode can be had here before anything is sent.
+func (s *session) readyOutput() (err error) {
+	if s.order.Mode == core.Checkpoint {
+		err = s.p.setUpGate(s.info)
+	} else {
+		err = s.p.setUpBuffer(s.info)
 	}
-	b, err := bufferqdisc.Setup(bufferqdisc.Config{Taps: taps(info), Name: o.Domain})
-	if err != nil {
-		return fmt.Errorf("output buffer of %s: %w", o.Domain, err)
-	}
-	p.setBuffer(b)
-	return nil
+	return err
 }
 
-func (s *session) connect(ctx context.Context, info domain.Info) error {
+func (s *session) connect(ctx context.Context) error {
 	to := s.p.agent.cfg.Peer(s.order.Backup)
 	d := net.Dialer{Timeout: dialTimeout}
 	conn, err := d.DialContext(ctx, "tcp", to)
@@ -101,9 +108,9 @@ func (s *session) connect(ctx context.Context, info domain.Info) error {
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
 	err = s.sender.Hello(ctx, wire.Hello{
-		Domain: info.Name, UUID: info.UUID, Primary: s.order.Primary, Generation: s.order.Generation,
-		RaftIndex: s.p.agent.cluster.State().Index, DomainXML: info.XML,
-		QEMUVersion: info.QEMUVersion, MemoryBytes: info.MemoryBytes,
+		Domain: s.info.Name, UUID: s.info.UUID, Primary: s.order.Primary, Generation: s.order.Generation,
+		RaftIndex: s.p.agent.cluster.State().Index, DomainXML: s.info.XML,
+		QEMUVersion: s.info.QEMUVersion, MemoryBytes: s.info.MemoryBytes,
 	})
 	if err != nil {
 		s.sender.Close()
@@ -170,7 +177,11 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 		return err
 	}
 	s.clock = time.Now()
-	ended, err := s.capture(ctx, n)
+	o, _ := s.p.current()
+	if o == nil {
+		return errors.New("the protection has ended")
+	}
+	ended, err := s.capture(ctx, n, *o)
 	if err != nil {
 		return err
 	}
@@ -180,28 +191,29 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 	}
 	s.trace(trace.Acked, n, time.Time{})
 	s.p.stats.epoch(paused, time.Since(s.clock)-paused, s.ckpt)
-	if s.p.buffer != nil {
-		if err := s.p.buffer.Release(ended); err != nil {
+	if ended > 0 {
+		if err := s.p.out.buffer.Release(ended); err != nil {
 			return fmt.Errorf("output buffer: %w", err)
 		}
 		s.trace(trace.Released, n, time.Time{})
 	}
 	if n == 1 {
-		go s.reportSynced(ctx)
+		s.tellers.Go(func() { s.reportSynced(ctx) })
 	}
+	s.changeMode(ctx, *o)
 	return nil
 }
 
 // capture stops the guest, takes the epoch's pages and device state into memory and
 // lets the guest run again.
-func (s *session) capture(ctx context.Context, n uint64) (ended bufferqdisc.Epoch, err error) {
+func (s *session) capture(ctx context.Context, n uint64, o core.Protection) (ended bufferqdisc.Epoch, err error) {
 	ctx, cancel := context.WithTimeout(ctx, captureTimeout)
 	defer cancel()
 	s.ckpt.Reset(n)
 	var stopped time.Time
 	state, err := s.colo.Capture(ctx, func() (err error) {
 		stopped = time.Now()
-		ended, err = s.endEpoch()
+		ended, err = s.endEpoch(o)
 		return err
 	}, checkpointSink{s.ckpt})
 	if err != nil {
@@ -211,22 +223,6 @@ func (s *session) capture(ctx context.Context, n uint64) (ended bufferqdisc.Epoc
 	err = s.colo.Resume()
 	s.trace(trace.Boundary, n, stopped) // late, to keep the pause short
 	return ended, err
-}
-
-// endEpoch runs while the guest is stopped: what it has sent belongs to this epoch.
-// The first checkpoint of a session also ends the time of open output.
-func (s *session) endEpoch() (bufferqdisc.Epoch, error) {
-	if s.p.buffer == nil {
-		return 0, nil
-	}
-	if !s.held {
-		if err := s.p.buffer.Hold(); err != nil {
-			return 0, err
-		}
-		s.held = true
-		s.trace(trace.Hold, 0, time.Time{})
-	}
-	return s.p.buffer.EndEpoch()
 }
 
 func (s *session) ship(ctx context.Context, n uint64) error {

@@ -24,6 +24,7 @@ type Stats struct {
 	Held        uint64  `json:"held_packets"`
 	Released    uint64  `json:"released_packets"`
 	Dropped     uint64  `json:"dropped_packets"`
+	Leased      bool    `json:"leased,omitempty"` // mode checkpoint: the output is open by this host's lease
 }
 
 // stats collects Stats; the session writes, the API reads.

@@ -10,6 +10,7 @@
 //	GET    /v1/check                           []CheckResult of this node
 //	POST   /v1/protections                     ProtectRequest -> core.Protection; the first copy has begun
 //	DELETE /v1/protections/{domain}
+//	PATCH  /v1/protections/{domain}            ChangeRequest -> core.Protection; it has begun
 //	POST   /v1/protections/{domain}/failover
 //	GET    /metrics                            Prometheus
 //

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -71,13 +72,18 @@ func (s *Server) order(q ProtectRequest, st core.State) (core.Protection, error)
 		return p, Failure(CodeBadRequest, "name it as in virsh list", "protect: no domain is named")
 	case p.Epoch < minEpoch || p.Epoch > maxEpoch || q.EpochMS > int(maxEpoch.Milliseconds()):
 		return p, Failure(CodeBadRequest, "25ms is usual", "an epoch of %d ms; it must be from %s to %s", q.EpochMS, minEpoch, maxEpoch)
-	case p.Mode != core.Buffer:
-		return p, Failure(CodeBadRequest, "use --mode buffer", "mode %q is not available: only buffer fences the output of a failed primary", p.Mode)
+	case p.Mode != core.Buffer && p.Mode != core.Checkpoint:
+		return p, noMode(p.Mode)
 	case protected:
 		return p, Failure(CodeConflict, "hamgr status shows it, hamgr unprotect "+q.Domain+" ends it",
 			"%s is already protected: %s, %s -> %s", q.Domain, old.Phase, old.Primary, orNone(old.Backup))
 	}
 	return p, nil
+}
+
+func noMode(m core.Mode) error {
+	return Failure(CodeBadRequest, "buffer holds output until it is committed; checkpoint does not, and may roll back what was seen",
+		"there is no mode %q, only %s and %s", m, core.Buffer, core.Checkpoint)
 }
 
 func orNone(node string) string {
@@ -149,6 +155,26 @@ func (s *Server) unprotect(r *http.Request, _ json.RawMessage) (any, error) {
 	return nil, s.agree(r.Context(), core.Command{Kind: core.Unprotect, Domain: p.Domain, Cause: byOperator})
 }
 
+// change asks for another mode; the primary puts it in force.
+func (s *Server) change(r *http.Request, in json.RawMessage) (any, error) {
+	var q ChangeRequest
+	if err := decode(in, &q); err != nil {
+		return nil, err
+	}
+	p, err := s.protection(r)
+	if err != nil {
+		return nil, err
+	}
+	if q.Mode != core.Buffer && q.Mode != core.Checkpoint {
+		return nil, noMode(q.Mode)
+	}
+	err = s.agree(r.Context(), core.Command{Kind: core.WantMode, Domain: p.Domain, Generation: p.Generation, Mode: q.Mode, Cause: byOperator})
+	if err != nil {
+		return nil, err
+	}
+	return s.Cluster.State().Protections[p.Domain], nil
+}
+
 func (s *Server) failover(r *http.Request, _ json.RawMessage) (any, error) {
 	p, err := s.protection(r)
 	if err != nil {
@@ -161,6 +187,9 @@ func (s *Server) failover(r *http.Request, _ json.RawMessage) (any, error) {
 		return nil, Failure(CodeConflict, "see hamgr node list", "%s cannot move to its backup: %s is %s", p.Domain, p.Backup, stateName(l))
 	}
 	err = s.agree(r.Context(), core.Command{Kind: core.FailOver, Domain: p.Domain, Generation: p.Generation, Cause: byOperator})
+	if errors.Is(err, core.ErrUnfenced) {
+		return nil, Failure("unfenced", "hamgr mode "+p.Domain+" buffer, then again", "%s cannot move while %s lives: in mode checkpoint its output there is not held, and both would speak", p.Domain, p.Primary)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -60,6 +60,7 @@ func (s *Server) Handler() http.Handler {
 	m.HandleFunc("GET /v1/check", answer(s.check))
 	m.HandleFunc("POST /v1/protections", s.onLeader(s.protect))
 	m.HandleFunc("DELETE /v1/protections/{domain}", s.onLeader(s.unprotect))
+	m.HandleFunc("PATCH /v1/protections/{domain}", s.onLeader(s.change))
 	m.HandleFunc("POST /v1/protections/{domain}/failover", s.onLeader(s.failover))
 	m.HandleFunc("POST /v1/propose", s.onLeader(s.propose))
 	m.HandleFunc("GET /v1/agent/domains/{name}", answer(s.agentDomain))

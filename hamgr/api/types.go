@@ -18,6 +18,11 @@ type ProtectRequest struct {
 	Mode    core.Mode `json:"mode,omitempty"`     // empty: buffer
 }
 
+// ChangeRequest changes a protection while it is in force.
+type ChangeRequest struct {
+	Mode core.Mode `json:"mode"`
+}
+
 // NodeStatus is a node and what is known of its health.
 type NodeStatus struct {
 	core.Node

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,6 +45,7 @@ func Run(ctx context.Context, cfg config.Config) error {
 	c, err := cluster.Open(cluster.Config{
 		Node: cfg.Node, ID: id, Addr: cfg.Addr, Managers: cfg.Managers, Port: cfg.Ports.Raft, Dir: filepath.Join(cfg.DataDir, "raft"),
 		Heartbeat: cfg.Raft.Heartbeat, Election: cfg.Raft.Election, LeaderLease: cfg.Raft.LeaderLease, Commit: cfg.Raft.Commit,
+		LeaseWait: cfg.Heartbeat.Timeout,
 	})
 	if err != nil {
 		return err
@@ -97,6 +100,7 @@ func (n *node) watchPeers(part parts) (err error) {
 	n.detector, err = detector.New(detector.Config{
 		Self: n.cfg.Node, Listen: hostPort(n.cfg.Addr, n.cfg.Ports.Heartbeat), Peers: peers, Cluster: n.cfg.Cluster,
 		Interval: n.cfg.Heartbeat.Interval, Timeout: n.cfg.Heartbeat.Timeout, ProcessGrace: n.cfg.Heartbeat.Grace,
+		Voter: n.cluster.Voter,
 	})
 	if err != nil {
 		return err
@@ -137,8 +141,9 @@ func (n *node) work(ctx context.Context, part parts) error {
 	a := agent.New(agent.Config{
 		Node: n.cfg.Node, Listen: hostPort(n.cfg.Addr, n.cfg.Ports.Checkpoint), MemoryDir: n.cfg.MemoryDir, RunDir: n.cfg.RunDir,
 		Peer: func(name string) string { return hostPort(n.cluster.State().Nodes[name].Addr, n.cfg.Ports.Checkpoint) }, Log: n.log, Trace: n.trace,
+		Lease: n.lease,
 	}, (*shared)(n))
-	srv := &api.Server{Node: n.cfg.Node, Port: n.cfg.Ports.API, Epoch: n.cfg.Epoch, Cluster: n.cluster, Agent: a, Alive: n.alive}
+	srv := &api.Server{Node: n.cfg.Node, Port: n.cfg.Ports.API, Epoch: n.cfg.Epoch, Cluster: n.cluster, Agent: a, Liveness: n.liveness}
 	part("api", func(ctx context.Context) error { return n.serveAPI(ctx, srv.Handler()) })
 	part("agent", func(ctx context.Context) error {
 		wait, cancel := context.WithTimeout(ctx, libvirtWait)
@@ -156,10 +161,15 @@ func (n *node) work(ctx context.Context, part parts) error {
 	return nil
 }
 
-func (n *node) alive() map[string]string {
-	out := map[string]string{}
+// lease is until when the managers let this host's guests emit what no buffer holds.
+func (n *node) lease() time.Time {
+	return n.detector.Lease(slices.Collect(maps.Keys(n.cfg.Managers)), n.cluster.State().Index)
+}
+
+func (n *node) liveness() map[string]api.NodeLiveness {
+	out := map[string]api.NodeLiveness{}
 	for name, s := range n.detector.Status() {
-		out[name] = string(s.State)
+		out[name] = api.NodeLiveness{State: string(s.State), LastHeard: s.LastHeard}
 	}
 	return out
 }

@@ -192,18 +192,26 @@ func (b *Bed) WaitStatus(ctx context.Context, host string, limit time.Duration, 
 	}
 }
 
-// WaitCluster waits until all nodes are there and a leader is known.
-func (b *Bed) WaitCluster(ctx context.Context) error {
-	_, err := b.WaitStatus(ctx, "h1", time.Minute, "all nodes alive", func(s api.Status, _ *api.ProtectionStatus) bool {
+// WaitCluster waits until all hosts are there and a leader is known.
+func (b *Bed) WaitCluster(ctx context.Context) error { return b.WaitNodes(ctx, len(b.hosts)) }
+
+// WaitNodes waits until so many nodes are alive and a leader is known.
+func (b *Bed) WaitNodes(ctx context.Context, want int) error {
+	_, err := b.WaitStatus(ctx, "h1", time.Minute, fmt.Sprint(want, " nodes alive"), func(s api.Status, _ *api.ProtectionStatus) bool {
 		n := 0
 		for _, x := range s.Nodes {
 			if x.State == "alive" {
 				n++
 			}
 		}
-		return s.Leader != "" && n == len(b.hosts)
+		return s.Leader != "" && n == want
 	})
 	return err
+}
+
+// Get asks the guest's web server, from the client host.
+func (b *Bed) Get(ctx context.Context, path string) (string, error) {
+	return b.Host("client").Exec(ctx, "/opt/hamgr/bin/ledgerclient", "-get", "http://"+guestAddr+":7080"+path)
 }
 
 // Client is a checking client at work on the client host.

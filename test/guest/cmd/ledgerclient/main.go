@@ -1,11 +1,15 @@
 // Command ledgerclient runs the checking client until SIGTERM: a line of JSON per
-// answer, and the result as the last line.
+// answer, and the result as the last line. With -get it asks the guest's web server once.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
+	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -19,7 +23,15 @@ func main() {
 	interval := flag.Duration("interval", 15*time.Millisecond, "mean time between two requests")
 	seed := flag.Uint64("seed", 1, "of the random part of the interval")
 	patience := flag.Duration("patience", 30*time.Second, "how long one answer may take")
+	url := flag.String("get", "", "instead: a URL to get, within patience")
 	flag.Parse()
+	if *url != "" {
+		if err := get(*url, *patience); err != nil {
+			fmt.Fprintln(os.Stderr, "ledgerclient:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	out := json.NewEncoder(os.Stdout)
@@ -28,4 +40,19 @@ func main() {
 		Each: func(s client.Sample) { out.Encode(s) },
 	})
 	out.Encode(map[string]client.Result{"result": r})
+}
+
+func get(url string, patience time.Duration) error {
+	r, err := (&http.Client{Timeout: patience}).Get(url)
+	if err != nil {
+		return err
+	}
+	defer r.Body.Close()
+	if _, err := io.Copy(os.Stdout, r.Body); err != nil {
+		return err
+	}
+	if r.StatusCode != http.StatusOK {
+		return errors.New(r.Status)
+	}
+	return nil
 }
