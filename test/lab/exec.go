@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"context"
 	"encoding/gob"
 	"errors"
 	"fmt"
@@ -34,13 +33,6 @@ type packet struct {
 	Ended                 bool
 	Exit                  int    // 128 and the signal if it was killed, as in a shell
 	Error                 string // it was not started
-}
-
-// commandInKernel is a command in the kernel that runs below the init with this pid.
-func commandInKernel(ctx context.Context, pid int, args []string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = append([]string{execName, strconv.Itoa(pid)}, args...)
-	return cmd
 }
 
 // execute is that program: args are the pid and the command. It returns its exit code.

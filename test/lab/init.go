@@ -42,11 +42,10 @@ func Init() {
 		}
 	case kernelInitPath:
 		err = runInKernel()
+	case enterName:
+		command(enter)
 	case execName:
-		var code int
-		if code, err = execute(os.Args[1:]); err == nil {
-			os.Exit(code)
-		}
+		command(execute)
 	default:
 		return
 	}
@@ -54,8 +53,25 @@ func Init() {
 	os.Exit(1)
 }
 
+// ExitLab is the exit status of a command that could not be brought to its host. Any other
+// is the command's own: 128 and the signal's number where a signal ended it.
+const ExitLab = 125
+
+// command ends this process as run's command did.
+func command(run func(args []string) (status int, err error)) {
+	status, err := run(os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		status = ExitLab
+	}
+	os.Exit(status)
+}
+
 func (s hostSpec) run() error {
 	parent := os.NewFile(3, "lab")
+	if err := os.Setenv("PATH", searchPath); err != nil {
+		return err
+	}
 	if err := unix.Sethostname([]byte(s.Name)); err != nil {
 		return err
 	}

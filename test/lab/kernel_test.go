@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,6 +42,7 @@ func TestKernelHost(t *testing.T) {
 	t.Run("commands", func(t *testing.T) { commands(ctx, t, l.Host("h1")) })
 	t.Run("networks", func(t *testing.T) { networks(ctx, t, l) })
 	t.Run("logs", func(t *testing.T) { logs(ctx, t, l.Host("h1")) })
+	t.Run("pause", func(t *testing.T) { pause(ctx, t, l) })
 	t.Run("power", func(t *testing.T) { power(ctx, t, l.Host("h1")) })
 }
 
@@ -132,6 +134,36 @@ func logs(ctx context.Context, t *testing.T, h *Host) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatal("what the host logs is not seen outside")
+}
+
+// pause: a kernel that stands still does not answer, and goes on later with all it ran.
+func pause(ctx context.Context, t *testing.T, l *Lab) {
+	h := l.Host("h1")
+	cmd := h.Command(ctx, "sh", "-c", busy)
+	tell, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, lines := begin(t, cmd)
+	fmt.Fprintln(tell, "before")
+	lines.next(t)
+	if err := h.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	if ping(t, l, "10.77.0.1") {
+		t.Error("a paused host answers")
+	}
+	if err := h.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(tell, "after")
+	lines.next(t)
+	waitPing(t, l, "10.77.0.1")
+	tell.Close()
+	lines.end(t)
+	if err := cmd.Wait(); status(err) != 9 {
+		t.Errorf("the command ended with %v after its host was paused and resumed", err)
+	}
 }
 
 func power(ctx context.Context, t *testing.T, h *Host) {

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// searchPath is PATH on a host.
+const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/hamgr/bin"
 
 // preload are the modules that nothing asks for by its own name in time; the kernel loads
 // the others when they are used, as on any host.

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -52,8 +55,9 @@ type Host struct {
 	IP   string // on the management network
 	spec hostSpec
 	lab  *Lab
+	mu   sync.Mutex // guards cmd and dead: Start replaces them
 	cmd  *exec.Cmd
-	dead chan struct{}
+	dead chan struct{} // closed when the init has ended
 }
 
 // Lab is a set of hosts, a client host among them, and their switches.
@@ -111,7 +115,7 @@ func (l *Lab) up(ctx context.Context) error {
 		return err
 	}
 	for i := 1; i <= l.spec.Hosts; i++ {
-		if err := l.Host(fmt.Sprintf("h%d", i)).waitLibvirt(ctx); err != nil {
+		if err := l.Host(fmt.Sprintf("h%d", i)).Ready(ctx); err != nil {
 			return err
 		}
 	}
@@ -170,26 +174,25 @@ func (h *Host) forkInit() error {
 		return err
 	}
 	defer goOn.Close()
-	h.cmd = exec.Command("/proc/self/exe")
-	h.cmd.Args = []string{initName, string(spec)}
-	h.cmd.ExtraFiles = []*os.File{theirs}
-	if h.cmd.Stderr, err = os.OpenFile(filepath.Join(h.lab.spec.RunDir, h.Name+".init.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
+	log, err := os.OpenFile(filepath.Join(h.lab.spec.RunDir, h.Name+".init.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
 		return err
 	}
-	h.cmd.SysProcAttr = &syscall.SysProcAttr{
+	defer log.Close()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{initName, string(spec)}
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.Stderr = log
+	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Pdeathsig:  syscall.SIGKILL,
 		Setsid:     true,
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
 	}
-	if err := h.cmd.Start(); err != nil {
+	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("lab host %s: %w (needs root)", h.Name, err)
 	}
 	theirs.Close()
-	h.dead = make(chan struct{})
-	go func() {
-		h.cmd.Wait()
-		close(h.dead)
-	}()
+	h.began(cmd)
 	if !h.spec.Switch {
 		if err := h.plug(); err != nil {
 			return err
@@ -203,6 +206,24 @@ func (h *Host) forkInit() error {
 		return fmt.Errorf("lab host %s did not start; see %s.init.log", h.Name, filepath.Join(h.lab.spec.RunDir, h.Name))
 	}
 	return nil
+}
+
+func (h *Host) began(cmd *exec.Cmd) {
+	dead := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(dead)
+	}()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cmd, h.dead = cmd, dead
+}
+
+// process is the init, nil before the first start, and what is closed at its end.
+func (h *Host) process() (*exec.Cmd, <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cmd, h.dead
 }
 
 // pipes is a connection to the init.
@@ -227,6 +248,7 @@ func (h *Host) plug() error {
 		v := &netlink.Veth{
 			LinkAttrs: netlink.LinkAttrs{Name: h.Port(bridge), MasterIndex: br.Attrs().Index},
 			PeerName:  fmt.Sprintf("eth%d", i), PeerNamespace: netlink.NsPid(h.Pid()),
+			PeerHardwareAddr: net.HardwareAddr{2, 0x77, 0, 0, byte(i), byte(h.spec.Number)}, // as before a restart: others remember it
 		}
 		if err := h.lab.handle.LinkAdd(v); err != nil {
 			return fmt.Errorf("link of %s to %s: %w", h.Name, bridge, err)
@@ -242,7 +264,10 @@ func (h *Host) plug() error {
 func (h *Host) Port(network string) string { return h.Name + "-" + network }
 
 // Pid is that of the host's init, in this machine's numbering.
-func (h *Host) Pid() int { return h.cmd.Process.Pid }
+func (h *Host) Pid() int {
+	cmd, _ := h.process()
+	return cmd.Process.Pid
+}
 
 // Switch is where the hosts' links end, its network namespace that of Pid.
 func (l *Lab) Switch() *Host { return l.sw }
@@ -250,12 +275,18 @@ func (l *Lab) Switch() *Host { return l.sw }
 // Host is a host by name: h1, h2, ..., client.
 func (l *Lab) Host(name string) *Host { return l.hosts[name] }
 
-// Command is a command inside the host.
+// Command is a command inside the host, ended with ctx. It needs nothing of this process
+// but its program, and its exit status is that of the command, or ExitLab.
 func (h *Host) Command(ctx context.Context, args ...string) *exec.Cmd {
-	if h.spec.Kind == UML {
-		return commandInKernel(ctx, h.Pid(), args)
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	if cmd.Err = h.want(StateRunning); cmd.Err == nil {
+		name := enterName
+		if h.spec.Kind == UML {
+			name = execName
+		}
+		cmd.Args = append([]string{name, strconv.Itoa(h.Pid())}, args...)
 	}
-	return exec.CommandContext(ctx, "nsenter", append([]string{"-t", fmt.Sprint(h.Pid()), "-m", "-p", "-n", "-u", "-i", "-r", "-w", "--"}, args...)...)
+	return cmd
 }
 
 // Exec runs a command inside the host and returns its output.
@@ -267,9 +298,14 @@ func (h *Host) Exec(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
-func (h *Host) waitLibvirt(ctx context.Context) error {
+// Ready waits until libvirt answers, two minutes at most.
+func (h *Host) Ready(ctx context.Context) error {
+	if h.spec.Client {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
+	_, dead := h.process()
 	for {
 		if _, err := h.Exec(ctx, "virsh", "-q", "version"); err == nil {
 			h.say("libvirt answers")
@@ -278,7 +314,7 @@ func (h *Host) waitLibvirt(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("libvirt on %s does not answer; see %s", h.Name, h.spec.LogDir)
-		case <-h.dead:
+		case <-dead:
 			return fmt.Errorf("%s died; see %s", h.Name, h.spec.LogDir)
 		case <-time.After(100 * time.Millisecond):
 		}
@@ -288,16 +324,31 @@ func (h *Host) waitLibvirt(ctx context.Context) error {
 // PowerOff pulls the plug: the links go first, so that not even a FIN gets out, then
 // all processes at once. Returns the time of the cut.
 func (h *Host) PowerOff() (time.Time, error) {
+	if h.State() == StateOff {
+		return time.Time{}, &StateError{h.Name, StateOff}
+	}
 	at := time.Now()
 	err := errors.Join(h.Cut("mgmt"), h.Cut("guest"))
-	h.cmd.Process.Kill()
-	<-h.dead
+	h.kill()
 	h.say("powered off")
 	return at, err
 }
 
+// kill ends the init and with it all of the host.
+func (h *Host) kill() {
+	if cmd, dead := h.process(); cmd != nil {
+		cmd.Process.Kill()
+		<-dead
+	}
+}
+
 // Start boots a host that was powered off, with empty disks.
-func (h *Host) Start() error { return h.start() }
+func (h *Host) Start() error {
+	if err := h.want(StateOff); err != nil {
+		return err
+	}
+	return h.start()
+}
 
 // Cut and Heal take a host's link to a network ("mgmt", "guest") down and up.
 func (h *Host) Cut(network string) error { return h.link(network, h.lab.handle.LinkSetDown) }
@@ -306,6 +357,9 @@ func (h *Host) Cut(network string) error { return h.link(network, h.lab.handle.L
 func (h *Host) Heal(network string) error { return h.link(network, h.lab.handle.LinkSetUp) }
 
 func (h *Host) link(network string, set func(netlink.Link) error) error {
+	if h.State() == StateOff {
+		return &StateError{h.Name, StateOff}
+	}
 	link, err := h.lab.handle.LinkByName(h.Port(network))
 	if err == nil {
 		err = set(link)
@@ -324,21 +378,13 @@ func (h *Host) say(what string) {
 
 // Down ends everything and returns when it is gone.
 func (l *Lab) Down() {
-	for _, h := range append(mapValues(l.hosts), l.sw) {
-		if h != nil && h.cmd != nil && h.cmd.Process != nil {
-			h.cmd.Process.Kill()
-			<-h.dead
+	for _, h := range append(l.Hosts(), l.sw) {
+		if h != nil {
+			h.kill()
 		}
 	}
 	if l.handle != nil {
 		l.handle.Close()
 	}
 	close(l.closed)
-}
-
-func mapValues(m map[string]*Host) (out []*Host) {
-	for _, h := range m {
-		out = append(out, h)
-	}
-	return out
 }

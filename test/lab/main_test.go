@@ -7,5 +7,11 @@ import (
 
 func TestMain(m *testing.M) {
 	Init()
+	switch os.Getenv(roleVariable) {
+	case "echo":
+		echo()
+	case "owner":
+		own()
+	}
 	os.Exit(m.Run())
 }

@@ -37,7 +37,7 @@ mkdir -p "$root/opt/hamgr/bin" "$root/opt/hamgr/guest" "$root/var/log/lab"
 `
 
 // needs are the packages this machine itself wants for building the root and running hosts.
-var needs = map[string]string{"debootstrap": "debootstrap", "nsenter": "util-linux", "ip": "iproute2"}
+var needs = map[string]string{"debootstrap": "debootstrap", "ip": "iproute2"}
 
 // Paths of a prepared root.
 type Paths struct {
