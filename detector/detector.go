@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hamgr/hamgr/detector/judge"
 	"github.com/hamgr/hamgr/detector/lease"
 )
 
@@ -52,7 +53,7 @@ type Detector struct {
 	listen      *net.UDPConn
 
 	mu       sync.Mutex // guards what follows
-	table    *table
+	table    *judge.Table
 	links    map[string]*link
 	holder   *lease.Holder
 	sequence uint64
@@ -91,7 +92,7 @@ func New(cfg Config) (*Detector, error) {
 	d := &Detector{
 		cfg: cfg, cluster: clusterHash(cfg.Cluster), incarnation: uint64(now.UnixNano()), listen: conn,
 		holder: lease.NewHolder(cfg.Self, uint64(now.UnixNano())),
-		table:  newTable(cfg.Self, cfg.Timeout, cfg.ProcessGrace), links: map[string]*link{}, changed: make(chan struct{}),
+		table:  judge.New(cfg.Self, cfg.Timeout, cfg.ProcessGrace), links: map[string]*link{}, changed: make(chan struct{}),
 	}
 	d.SetPeers(cfg.Peers)
 	return d, nil
@@ -115,7 +116,7 @@ func (d *Detector) SetPeers(peers map[string]string) {
 			d.links[name] = &link{addr: addr}
 		}
 	}
-	d.table.setPeers(slices.Collect(maps.Keys(peers)), d.cfg.Now())
+	d.table.SetPeers(slices.Collect(maps.Keys(peers)), d.cfg.Now())
 	d.pulseLocked()
 }
 
@@ -154,10 +155,10 @@ func (d *Detector) receive() error {
 		}
 		if p, err := unmarshal(buf[:n], d.cluster); err == nil {
 			d.mu.Lock()
-			if d.table.heard(p, d.cfg.Now()) {
+			if d.table.Heard(p.Heartbeat, d.cfg.Now()) {
 				d.pulseLocked()
 			}
-			d.holder.Heard(p.sender, p.echo)
+			d.holder.Heard(p.Sender, p.echo)
 			d.mu.Unlock()
 		}
 	}
@@ -182,18 +183,21 @@ func (d *Detector) once() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.cfg.Now()
-	if d.table.tick(now) {
+	if d.table.Tick(now) {
 		d.pulseLocked()
 	}
 	d.sequence++
-	p := packet{sender: d.cfg.Self, incarnation: d.incarnation, sequence: d.sequence, suspects: d.table.gossip()}
+	p := packet{Heartbeat: judge.Heartbeat{Sender: d.cfg.Self, Incarnation: d.incarnation, Sequence: d.sequence, Suspects: d.table.Gossip()}}
 	b := p.marshal(d.cluster)
-	echoes := d.table.echoes()
+	echoes := make(map[string]lease.Echo, len(d.links))
+	for name := range d.links {
+		echoes[name] = d.table.Echo(name)
+	}
 	v := d.voter() // after the echoes: rule R2 of package lease
 	d.holder.Sending(d.sequence, d.cfg.Now())
 	for name, l := range d.links {
 		if l.send(appendEcho(b, v.complete(name, echoes[name])), d.localIP()) {
-			d.table.refused(name, now)
+			d.table.Refused(name, now)
 		}
 	}
 }

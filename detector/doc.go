@@ -2,14 +2,8 @@
 //
 // Every node sends every other a small UDP heartbeat (20 ms apart by default) that
 // also carries whom the sender suspects. From what arrives, and from what the kernels
-// in between answer, each node makes a state per peer:
-//
-//	          heard again
-//	Alive <----------------+-----------------------+
-//	  |  nothing heard     |                       |
-//	  |  for Timeout       |                       |
-//	  +---------------> Silent <-----------> ProcessDown
-//	                     kernel refuses / no longer refuses
+// in between answer, each node makes a state per peer: alive, silent, process-down (package
+// judge, which is pure; this package is its sockets and its clock).
 //
 // ProcessDown is a host whose kernel answers a heartbeat with ICMP port unreachable
 // (RFC 1122, 3.2.2.1 and 4.1.3.3): the sender itself is gone, the host and what else

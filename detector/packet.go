@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 
+	"github.com/hamgr/hamgr/detector/judge"
 	"github.com/hamgr/hamgr/detector/lease"
 )
 
@@ -65,11 +66,8 @@ func parseEcho(b []byte) (e lease.Echo) {
 var errForeign = errors.New("not a heartbeat of this cluster")
 
 type packet struct {
-	sender      string
-	incarnation uint64
-	sequence    uint64
-	suspects    []string
-	echo        lease.Echo // of an unmarshalled one; appendEcho writes it
+	judge.Heartbeat
+	echo lease.Echo // of an unmarshalled one; appendEcho writes it
 }
 
 func clusterHash(name string) uint64 {
@@ -83,10 +81,10 @@ func clusterHash(name string) uint64 {
 func (p packet) marshal(cluster uint64) []byte {
 	b := append(make([]byte, 0, 128), magic...)
 	b = binary.BigEndian.AppendUint64(b, cluster)
-	b = binary.BigEndian.AppendUint64(b, p.incarnation)
-	b = binary.BigEndian.AppendUint64(b, p.sequence)
+	b = binary.BigEndian.AppendUint64(b, p.Incarnation)
+	b = binary.BigEndian.AppendUint64(b, p.Sequence)
 	b = append(b, 0)
-	for _, n := range append([]string{p.sender}, p.suspects...) {
+	for _, n := range append([]string{p.Sender}, p.Suspects...) {
 		if len(n) > MaxName || len(b)+1+len(n) > maxPacket-echoLength || b[headLength-1] == 255 {
 			break
 		}
@@ -101,8 +99,8 @@ func unmarshal(b []byte, cluster uint64) (packet, error) {
 	if len(b) < headLength || string(b[:4]) != magic || binary.BigEndian.Uint64(b[4:]) != cluster {
 		return p, errForeign
 	}
-	p.incarnation = binary.BigEndian.Uint64(b[12:])
-	p.sequence = binary.BigEndian.Uint64(b[20:])
+	p.Incarnation = binary.BigEndian.Uint64(b[12:])
+	p.Sequence = binary.BigEndian.Uint64(b[20:])
 	rest := b[headLength:]
 	for i := range int(b[headLength-1]) {
 		if len(rest) == 0 || rest[0] == 0 || rest[0] > MaxName || len(rest) < 1+int(rest[0]) {
@@ -111,12 +109,12 @@ func unmarshal(b []byte, cluster uint64) (packet, error) {
 		name := string(rest[1 : 1+rest[0]])
 		rest = rest[1+len(name):]
 		if i == 0 {
-			p.sender = name
+			p.Sender = name
 		} else {
-			p.suspects = append(p.suspects, name)
+			p.Suspects = append(p.Suspects, name)
 		}
 	}
-	if p.sender == "" {
+	if p.Sender == "" {
 		return p, fmt.Errorf("%w: no sender", errForeign)
 	}
 	p.echo = parseEcho(rest)

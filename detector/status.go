@@ -1,11 +1,24 @@
 package detector
 
 import (
-	"fmt"
 	"time"
 
+	"github.com/hamgr/hamgr/detector/judge"
 	"github.com/hamgr/hamgr/detector/lease"
 )
+
+// State is what a node makes of a peer.
+type State = judge.State
+
+// The states of a peer; see the drawing in the package documentation.
+const (
+	Alive       = judge.Alive
+	Silent      = judge.Silent
+	ProcessDown = judge.ProcessDown
+)
+
+// PeerStatus is what this node knows about one peer.
+type PeerStatus = judge.PeerStatus
 
 // Changed returns a channel that is closed at the next change of any peer's state, of
 // this node's vote, or of what a peer suspects. Ask anew after each change, and before
@@ -20,11 +33,7 @@ func (d *Detector) Changed() <-chan struct{} {
 func (d *Detector) Status() map[string]PeerStatus {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	out := make(map[string]PeerStatus, len(d.table.peers))
-	for name, p := range d.table.peers {
-		out[name] = p.PeerStatus
-	}
-	return out
+	return d.table.Status()
 }
 
 // Suspected says whether more than half of voters (this node among them, if named)
@@ -32,27 +41,7 @@ func (d *Detector) Status() map[string]PeerStatus {
 func (d *Detector) Suspected(peer string, voters []string) (bool, string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	votes, majority := d.table.suspected(peer, voters)
-	if !majority {
-		return false, ""
-	}
-	return true, d.causeLocked(peer, votes, len(voters))
-}
-
-func (d *Detector) causeLocked(name string, votes, voters int) string {
-	p := d.table.peers[name]
-	by := fmt.Sprintf("suspected by %d of %d managers", votes, voters)
-	if p == nil {
-		return by
-	}
-	ago := d.cfg.Now().Sub(p.LastHeard).Round(time.Millisecond)
-	switch p.State {
-	case ProcessDown:
-		return fmt.Sprintf("hamgr on %s has been gone for %v though its host answers; %s", name, ago, by)
-	case Silent:
-		return fmt.Sprintf("no heartbeat from %s for %v; %s", name, ago, by)
-	}
-	return by
+	return d.table.Suspected(peer, voters, d.cfg.Now())
 }
 
 // Silence is for how long no sign of life has come from the host of peer, its kernel
@@ -60,11 +49,7 @@ func (d *Detector) causeLocked(name string, votes, voters int) string {
 func (d *Detector) Silence(peer string) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := d.table.peers[peer]
-	if p == nil || p.State != Silent {
-		return 0
-	}
-	return d.cfg.Now().Sub(p.HostSeen)
+	return d.table.Silence(peer, d.cfg.Now())
 }
 
 // SelfIsolated says that this node hears nobody, though it has peers: it may be the one
@@ -72,7 +57,7 @@ func (d *Detector) Silence(peer string) time.Duration {
 func (d *Detector) SelfIsolated() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.table.isolated()
+	return d.table.Isolated()
 }
 
 // Lease is when this node's lease ends (package lease); zero or past: it has none.
@@ -91,9 +76,5 @@ func (d *Detector) Lease(managers []string, applied uint64) time.Time {
 func (d *Detector) Unheard(peer string) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p := d.table.peers[peer]
-	if p == nil {
-		return 0
-	}
-	return d.cfg.Now().Sub(p.LastHeard)
+	return d.table.Unheard(peer, d.cfg.Now())
 }

@@ -1,34 +1,30 @@
-package detector
+package judge
 
 import (
-	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 )
 
 // rig is a table with a clock that the test turns.
 type rig struct {
 	*testing.T
-	*table
+	*Table
 	now time.Time
 	seq uint64
 }
 
 func newRig(t *testing.T, peers ...string) *rig {
-	r := &rig{T: t, table: newTable("a", 250*time.Millisecond, 8*time.Second), now: time.Unix(1000, 0)}
-	r.setPeers(peers, r.now)
-	r.tick(r.now)
+	r := &rig{T: t, Table: New("a", 250*time.Millisecond, 8*time.Second), now: time.Unix(1000, 0)}
+	r.SetPeers(peers, r.now)
+	r.Tick(r.now)
 	return r
 }
 
 func (r *rig) beat(from string, suspects ...string) bool {
 	r.seq++
-	return r.heard(packet{sender: from, incarnation: 1, sequence: r.seq, suspects: suspects}, r.now)
+	return r.Heard(Heartbeat{Sender: from, Incarnation: 1, Sequence: r.seq, Suspects: suspects}, r.now)
 }
 
 // pass lets d go by in ticks, with each running before a tick.
@@ -38,7 +34,7 @@ func (r *rig) pass(d time.Duration, each func()) {
 		if each != nil {
 			each()
 		}
-		r.tick(r.now)
+		r.Tick(r.now)
 	}
 }
 
@@ -54,8 +50,8 @@ func TestSilenceIsSuspected(t *testing.T) {
 	r.pass(time.Second, func() { r.beat("b") })
 	r.want("b", Alive, false)
 	r.want("c", Silent, true)
-	if !slices.Equal(r.gossip(), []string{"c"}) {
-		t.Fatalf("gossip: %v", r.gossip())
+	if !slices.Equal(r.Gossip(), []string{"c"}) {
+		t.Fatalf("gossip: %v", r.Gossip())
 	}
 	if !r.beat("c") {
 		t.Fatal("a return is no change")
@@ -65,16 +61,16 @@ func TestSilenceIsSuspected(t *testing.T) {
 
 func TestRefusalMeansProcessDown(t *testing.T) {
 	r := newRig(t, "b", "c")
-	r.pass(7*time.Second, func() { r.beat("c"); r.refused("b", r.now) })
+	r.pass(7*time.Second, func() { r.beat("c"); r.Refused("b", r.now) })
 	r.want("b", ProcessDown, false)
-	r.pass(1200*time.Millisecond, func() { r.beat("c"); r.refused("b", r.now) })
+	r.pass(1200*time.Millisecond, func() { r.beat("c"); r.Refused("b", r.now) })
 	r.want("b", ProcessDown, true)
 	// The host goes too: the kernel's answers stop.
 	r.pass(refusalFresh, func() { r.beat("c") })
 	r.want("b", Silent, true)
 	// A restart wipes the slate.
 	r.beat("b")
-	r.pass(300*time.Millisecond, func() { r.beat("c"); r.refused("b", r.now) })
+	r.pass(300*time.Millisecond, func() { r.beat("c"); r.Refused("b", r.now) })
 	r.want("b", ProcessDown, false)
 }
 
@@ -85,7 +81,7 @@ func TestRateLimitedRefusals(t *testing.T) {
 	r.pass(6*time.Second, func() {
 		r.beat("c")
 		if n++; n%50 == 1 {
-			r.refused("b", r.now)
+			r.Refused("b", r.now)
 		}
 		if r.peers["b"].State == Silent {
 			t.Fatalf("silent at %v", r.now)
@@ -97,19 +93,19 @@ func TestMajority(t *testing.T) {
 	r := newRig(t, "b", "c", "w")
 	voters := []string{"a", "b", "c"}
 	r.pass(time.Second, func() { r.beat("b"); r.beat("c") })
-	if _, yes := r.suspected("w", voters); yes {
+	if yes, _ := r.Suspected("w", voters, r.now); yes {
 		t.Fatal("one vote of three is a majority")
 	}
 	r.beat("b", "w")
-	if n, yes := r.suspected("w", voters); !yes || n != 2 {
-		t.Fatalf("two votes of three: %d, %v", n, yes)
+	if yes, cause := r.Suspected("w", voters, r.now); !yes || !strings.HasSuffix(cause, "2 of 3 managers") {
+		t.Fatalf("two votes of three: %s, %v", cause, yes)
 	}
 	// A voter that has fallen silent takes its vote along.
 	r.pass(time.Second, func() { r.beat("c") })
-	if n, yes := r.suspected("w", voters); yes || n != 1 {
-		t.Fatalf("after b fell silent: %d, %v", n, yes)
+	if yes, _ := r.Suspected("w", voters, r.now); yes || r.Votes("w", voters) != 1 {
+		t.Fatalf("after b fell silent: %d votes, %v", r.Votes("w", voters), yes)
 	}
-	if _, yes := r.suspected("b", voters); yes {
+	if yes, _ := r.Suspected("b", voters, r.now); yes {
 		t.Fatal("b was given up by one of three")
 	}
 }
@@ -117,15 +113,15 @@ func TestMajority(t *testing.T) {
 func TestIsolatedAccusesItselfOnly(t *testing.T) {
 	r := newRig(t, "b", "c")
 	r.pass(time.Second, nil)
-	if !r.isolated() || !slices.Equal(r.gossip(), []string{"a"}) {
-		t.Fatalf("isolated %v, gossip %v", r.isolated(), r.gossip())
+	if !r.Isolated() || !slices.Equal(r.Gossip(), []string{"a"}) {
+		t.Fatalf("isolated %v, gossip %v", r.Isolated(), r.Gossip())
 	}
-	r.refused("b", r.now)
-	r.tick(r.now)
-	if r.isolated() {
+	r.Refused("b", r.now)
+	r.Tick(r.now)
+	if r.Isolated() {
 		t.Fatal("a kernel answered, yet isolated")
 	}
-	if newRig(t).isolated() {
+	if newRig(t).Isolated() {
 		t.Fatal("a node without peers is isolated from nobody")
 	}
 }
@@ -135,7 +131,7 @@ func TestOwnPauseIsForgiven(t *testing.T) {
 	r := newRig(t, "b")
 	r.pass(time.Second, func() { r.beat("b") })
 	r.now = r.now.Add(time.Minute)
-	r.tick(r.now)
+	r.Tick(r.now)
 	r.want("b", Alive, false)
 	r.pass(300*time.Millisecond, nil)
 	r.want("b", Silent, true)
@@ -144,7 +140,7 @@ func TestOwnPauseIsForgiven(t *testing.T) {
 func TestIncarnations(t *testing.T) {
 	r := newRig(t, "b")
 	beat := func(inc, seq uint64) bool {
-		return r.heard(packet{sender: "b", incarnation: inc, sequence: seq}, r.now)
+		return r.Heard(Heartbeat{Sender: "b", Incarnation: inc, Sequence: seq}, r.now)
 	}
 	if !beat(5, 10) || r.peers["b"].Started != 5 {
 		t.Fatal("the first heartbeat is a change")
@@ -164,7 +160,7 @@ func TestIncarnations(t *testing.T) {
 	if !beat(3, 1) || r.peers["b"].State != Alive {
 		t.Fatal("a host whose clock went back stays dead")
 	}
-	if r.heard(packet{sender: "stranger", incarnation: 1, sequence: 1}, r.now) || len(r.peers) != 1 {
+	if r.Heard(Heartbeat{Sender: "stranger", Incarnation: 1, Sequence: 1}, r.now) || len(r.peers) != 1 {
 		t.Fatal("a stranger was taken in")
 	}
 }
@@ -172,52 +168,10 @@ func TestIncarnations(t *testing.T) {
 func TestSetPeersKeepsWhatIsKnown(t *testing.T) {
 	r := newRig(t, "b", "c")
 	r.pass(time.Second, func() { r.beat("b") })
-	r.setPeers([]string{"c", "d"}, r.now)
+	r.SetPeers([]string{"c", "d"}, r.now)
 	r.want("c", Silent, true)
 	r.want("d", Alive, false)
-	if got := slices.Sorted(maps.Keys(r.peers)); !slices.Equal(got, []string{"c", "d"}) {
+	if got := r.Peers(); !slices.Equal(got, []string{"c", "d"}) {
 		t.Fatalf("peers %v", got)
 	}
-}
-
-func TestPacket(t *testing.T) {
-	mine := clusterHash("x")
-	p := packet{sender: "h1", incarnation: 7, sequence: 8, suspects: []string{"h2", "h3"}}
-	b := p.marshal(mine)
-	got, err := unmarshal(append(b, "a later version's"...), mine)
-	if err != nil || got.sender != "h1" || got.incarnation != 7 || got.sequence != 8 || !slices.Equal(got.suspects, p.suspects) {
-		t.Fatalf("%+v, %v", got, err)
-	}
-	if len(b) != headLength+3*3 {
-		t.Fatalf("%d octets", len(b))
-	}
-	if _, err := unmarshal(b, clusterHash("y")); !errors.Is(err, errForeign) {
-		t.Fatalf("another cluster's: %v", err)
-	}
-	for n := range b {
-		if _, err := unmarshal(b[:n], mine); !errors.Is(err, errForeign) {
-			t.Fatalf("cut at %d: %v", n, err)
-		}
-	}
-	for range 500 {
-		p.suspects = append(p.suspects, strings.Repeat("n", MaxName))
-	}
-	if b := p.marshal(mine); len(b) > maxPacket {
-		t.Fatalf("%d octets", len(b))
-	} else if _, err := unmarshal(b, mine); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestAnyPacketIsHarmless(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		b := append([]byte(magic), rapid.SliceOf(rapid.Byte()).Draw(t, "rest")...)
-		var cluster uint64
-		if len(b) >= 12 {
-			clear(b[4:12])
-		}
-		if p, err := unmarshal(b, cluster); err == nil && (p.sender == "" || len(p.suspects) > 254) {
-			t.Fatalf("%+v", p)
-		}
-	})
 }

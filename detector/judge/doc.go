@@ -1,0 +1,14 @@
+// Package judge is what a node makes of the heartbeats of the others, without sockets or
+// clock: each method is told the time, which has to be one that does not jump. Package
+// detector is the shell around it.
+//
+//	          heard again
+//	Alive <----------------+-----------------------+
+//	  |  nothing heard     |                       |
+//	  |  for the timeout   |                       |
+//	  +---------------> Silent <-----------> ProcessDown
+//	                     kernel refuses / no longer refuses
+//
+// ProcessDown is a host whose kernel answers for a process that is gone: it is suspected
+// only after a grace, the time to be restarted.
+package judge

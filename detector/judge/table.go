@@ -1,0 +1,287 @@
+package judge
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/hamgr/hamgr/detector/lease"
+)
+
+// State is what a node makes of a peer.
+type State string
+
+// The states of a peer; see the drawing in the package documentation.
+const (
+	Alive       State = "alive"
+	Silent      State = "silent"
+	ProcessDown State = "process-down"
+)
+
+// refusalFresh is for how long a refusal proves the peer's kernel alive: longer than
+// the second between two that a kernel lets itself send.
+const refusalFresh = 2500 * time.Millisecond
+
+// PeerStatus is what this node knows about one peer.
+type PeerStatus struct {
+	State     State
+	Suspect   bool            // this node's own vote
+	LastHeard time.Time       // last heartbeat; when the peer was added, if there was none
+	HostSeen  time.Time       // last sign of life of its kernel, a heartbeat or a refusal
+	Since     time.Time       // of State
+	Started   uint64          // its incarnation: another number is another process; 0 before the first heartbeat
+	Suspects  map[string]bool // whom that peer suspects; not for writing
+}
+
+// Heartbeat is what a peer says of itself and of others.
+type Heartbeat struct {
+	Sender      string
+	Incarnation uint64 // when the sender's process started, in ns since 1970
+	Sequence    uint64 // grows by one with each heartbeat of an incarnation
+	Suspects    []string
+}
+
+// Table is what one node makes of its peers. It is not safe for concurrent use.
+type Table struct {
+	self    string
+	timeout time.Duration
+	grace   time.Duration
+	peers   map[string]*peer
+	ticked  time.Time
+}
+
+type peer struct {
+	PeerStatus
+	sequence  uint64
+	refused   time.Time // last refusal
+	downSince time.Time // first refusal since it was heard
+}
+
+// New makes the table of the node self. A peer is suspected after timeout of silence, or
+// after grace if its host's kernel answers meanwhile.
+func New(self string, timeout, grace time.Duration) *Table {
+	return &Table{self: self, timeout: timeout, grace: grace, peers: map[string]*peer{}}
+}
+
+// SetPeers keeps what is known of those who stay. A new one has the timeout to be heard.
+func (t *Table) SetPeers(names []string, now time.Time) {
+	next := map[string]*peer{}
+	for _, n := range names {
+		if next[n] = t.peers[n]; next[n] == nil {
+			next[n] = &peer{PeerStatus: PeerStatus{State: Alive, LastHeard: now, HostSeen: now, Since: now}}
+		}
+	}
+	t.peers = next
+}
+
+// Heard takes a heartbeat in and says whether it changed anything but the times.
+// Late and doubled packets are dropped, and so is an older incarnation, unless the
+// newer has fallen silent: a clock may have been set back between two starts.
+func (t *Table) Heard(h Heartbeat, now time.Time) bool {
+	peer := t.peers[h.Sender]
+	if peer == nil {
+		return false
+	}
+	restarted := h.Incarnation != peer.Started
+	if !restarted && h.Sequence <= peer.sequence {
+		return false
+	}
+	if restarted && h.Incarnation < peer.Started && peer.State == Alive {
+		return false
+	}
+	changed := restarted || !same(peer.Suspects, h.Suspects)
+	if changed {
+		peer.Suspects = map[string]bool{}
+		for _, n := range h.Suspects {
+			peer.Suspects[n] = true
+		}
+	}
+	peer.Started, peer.sequence = h.Incarnation, h.Sequence
+	peer.LastHeard, peer.HostSeen = now, now
+	peer.refused, peer.downSince = time.Time{}, time.Time{}
+	return t.judge(peer, now) || changed
+}
+
+// same says whether set is made of names; a sender names nobody twice.
+func same(set map[string]bool, names []string) bool {
+	if len(set) != len(names) {
+		return false
+	}
+	for _, n := range names {
+		if !set[n] {
+			return false
+		}
+	}
+	return true
+}
+
+// Refused notes that the peer's kernel answered: nobody listens there.
+func (t *Table) Refused(name string, now time.Time) {
+	peer := t.peers[name]
+	if peer == nil {
+		return
+	}
+	if peer.downSince.IsZero() {
+		peer.downSince = now
+	}
+	peer.refused, peer.HostSeen = now, now
+}
+
+// Tick judges every peer and says whether anything changed. Time in which this process
+// itself stood still is not held against the peers: their heartbeats wait in our socket.
+func (t *Table) Tick(now time.Time) bool {
+	if gap := now.Sub(t.ticked); !t.ticked.IsZero() && gap > t.timeout/2 {
+		for _, p := range t.peers {
+			p.LastHeard, p.HostSeen = shift(p.LastHeard, gap), shift(p.HostSeen, gap)
+			p.refused, p.downSince = shift(p.refused, gap), shift(p.downSince, gap)
+		}
+	}
+	t.ticked = now
+	changed := false
+	for _, p := range t.peers {
+		changed = t.judge(p, now) || changed
+	}
+	return changed
+}
+
+func shift(at time.Time, by time.Duration) time.Time {
+	if at.IsZero() {
+		return at
+	}
+	return at.Add(by)
+}
+
+// judge is the one transition function of a peer.
+func (t *Table) judge(p *peer, now time.Time) bool {
+	state, suspect := Alive, false
+	switch {
+	case now.Sub(p.LastHeard) < t.timeout:
+	case !p.refused.IsZero() && now.Sub(p.refused) < refusalFresh:
+		state, suspect = ProcessDown, now.Sub(p.downSince) >= t.grace
+	default:
+		state, suspect = Silent, true
+	}
+	changed := state != p.State || suspect != p.Suspect
+	if state != p.State {
+		p.Since = now
+	}
+	p.State, p.Suspect = state, suspect
+	return changed
+}
+
+// Isolated says that no peer's kernel gives a sign of life, though there are peers: the
+// one cut off may be this node.
+func (t *Table) Isolated() bool {
+	for _, p := range t.peers {
+		if p.State != Silent {
+			return false
+		}
+	}
+	return len(t.peers) > 0
+}
+
+// Gossip is whom the next heartbeat suspects, by name. An isolated node accuses itself only.
+func (t *Table) Gossip() []string {
+	if t.Isolated() {
+		return []string{t.self}
+	}
+	var out []string
+	for n, p := range t.peers {
+		if p.Suspect {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Echo is what was heard of a peer last, for package lease; the sender adds its term.
+func (t *Table) Echo(name string) lease.Echo {
+	p := t.peers[name]
+	if p == nil {
+		return lease.Echo{}
+	}
+	return lease.Echo{Incarnation: p.Started, Sequence: p.sequence}
+}
+
+// Status is what is known of each peer.
+func (t *Table) Status() map[string]PeerStatus {
+	out := make(map[string]PeerStatus, len(t.peers))
+	for name, p := range t.peers {
+		out[name] = p.PeerStatus
+	}
+	return out
+}
+
+// Suspected says whether more than half of voters (this node among them, if named)
+// suspect name, and in words why. The word of a voter counts while it is heard; that of
+// the accused about itself counts too.
+func (t *Table) Suspected(name string, voters []string, now time.Time) (bool, string) {
+	votes := t.Votes(name, voters)
+	if votes <= len(voters)/2 {
+		return false, ""
+	}
+	return true, t.cause(name, votes, len(voters), now)
+}
+
+// Votes counts the voters that suspect name.
+func (t *Table) Votes(name string, voters []string) (votes int) {
+	for _, v := range voters {
+		if t.votes(v, name) {
+			votes++
+		}
+	}
+	return votes
+}
+
+func (t *Table) votes(voter, about string) bool {
+	if voter == t.self {
+		if about == t.self {
+			return t.Isolated()
+		}
+		p := t.peers[about]
+		return p != nil && p.Suspect
+	}
+	p := t.peers[voter]
+	return p != nil && p.State == Alive && p.Suspects[about]
+}
+
+func (t *Table) cause(name string, votes, voters int, now time.Time) string {
+	p := t.peers[name]
+	by := fmt.Sprintf("suspected by %d of %d managers", votes, voters)
+	if p == nil {
+		return by
+	}
+	ago := now.Sub(p.LastHeard).Round(time.Millisecond)
+	switch p.State {
+	case ProcessDown:
+		return fmt.Sprintf("hamgr on %s has been gone for %v though its host answers; %s", name, ago, by)
+	case Silent:
+		return fmt.Sprintf("no heartbeat from %s for %v; %s", name, ago, by)
+	}
+	return by
+}
+
+// Silence is for how long no sign of life has come from the host of peer, its kernel
+// included; 0 while it is not Silent, and for this node itself.
+func (t *Table) Silence(peer string, now time.Time) time.Duration {
+	p := t.peers[peer]
+	if p == nil || p.State != Silent {
+		return 0
+	}
+	return now.Sub(p.HostSeen)
+}
+
+// Unheard is for how long no heartbeat of peer has come, whatever its kernel answers. A
+// peer that is not known has not been heard for no time at all.
+func (t *Table) Unheard(peer string, now time.Time) time.Duration {
+	p := t.peers[peer]
+	if p == nil {
+		return 0
+	}
+	return now.Sub(p.LastHeard)
+}
+
+// Peers are the names of all peers, in order.
+func (t *Table) Peers() []string { return slices.Sorted(maps.Keys(t.peers)) }
