@@ -77,11 +77,11 @@ type guest struct {
 
 func emulator(t *testing.T) (path, accel string) {
 	t.Helper()
-	path = os.Getenv("HAMGR_TEST_QEMU")
+	path = os.Getenv(qemuVariable)
 	if path == "" {
-		t.Skip("HAMGR_TEST_QEMU does not name an emulator; the lab's make test sets it")
+		t.Skip("runs inside the lab: TestInLab")
 	}
-	if accel = os.Getenv("HAMGR_TEST_ACCEL"); accel == "" {
+	if accel = os.Getenv(accelVariable); accel == "" {
 		accel = "tcg"
 	}
 	return path, accel

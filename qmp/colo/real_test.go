@@ -212,7 +212,7 @@ func (g *guest) dieAt(t *testing.T, at int, dead error) {
 	case 4:
 		_, err = s.Capture(g.ctx, func() error { return dead }, sink)
 	case 5:
-		_, err = s.Capture(g.ctx, nil, &failing{at: "page", err: dead})
+		err = g.dieInPages(s, dead)
 	case 6, 7:
 		if _, err = s.Capture(g.ctx, nil, sink); err == nil && at == 7 {
 			err = s.Resume()
@@ -223,6 +223,23 @@ func (g *guest) dieAt(t *testing.T, at int, dead error) {
 	}
 	s.conn.Close()
 	g.recovered(t)
+}
+
+// dieInPages fails in the first checkpoint that has a page: the guest may not have had the
+// processor in the first one.
+func (g *guest) dieInPages(s *Session, dead error) error {
+	for {
+		_, err := s.Capture(g.ctx, nil, &failing{at: "page", err: dead})
+		if err == nil {
+			err = s.Resume()
+		}
+		if err == nil {
+			err = s.WaitRequest(g.ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 func (g *guest) closeDuringFirstCopy(t *testing.T) {
