@@ -237,43 +237,46 @@ func (b *backup) restore(ctx context.Context, p core.Protection, rep *storage.Re
 	start := time.Now()
 	c := core.Command{Kind: core.Restored, Domain: p.Domain, Generation: p.Generation}
 	epoch, err := b.activate(ctx, rep, p.Generation)
-	c.Cause = fmt.Sprintf("restored epoch %d in %d ms", epoch, time.Since(start).Milliseconds())
+	c.Time = time.Now()
+	c.Cause = fmt.Sprintf("restored epoch %d in %d ms", epoch, c.Time.Sub(start).Milliseconds())
 	if err != nil {
 		b.log.Error("the guest could not be restored", "err", err)
 		b.standby.Discard()
 		c.Kind, c.Cause = core.MarkLost, err.Error()
 	} else {
 		b.trace(trace.Restored, epoch)
+		b.log.Info("restored", "epoch", epoch, "generation", p.Generation, "took", fmt.Sprintf("%+v", b.standby.Timing()))
 	}
-	c.Time = time.Now()
 	b.conn.Close()
-	b.log.Info("restored", "epoch", epoch, "generation", p.Generation, "took", time.Since(start))
 	b.finish(ctx, c, rep)
 }
 
-// finish announces the restored guest and tells the cluster.
+// finish announces the restored guest, tells the cluster, and only then makes the guest
+// an ordinary domain: libvirt may take its time over that.
 func (b *backup) finish(ctx context.Context, c core.Command, rep *storage.Replica) {
+	a := b.agent
+	a.background.Go(func() {
+		if err := a.propose(ctx, c); err != nil {
+			b.log.Error("the cluster could not be told", "command", c.Kind, "err", err)
+		}
+	})
 	if c.Kind == core.Restored {
-		b.agent.background.Go(func() {
+		a.background.Go(func() {
 			if err := domain.AnnounceAll(ctx, b.standby.NICs); err != nil {
 				b.log.Warn("the restored guest was not announced on the network; switches learn with its first packet", "err", err)
 			}
 		})
-		if err := b.standby.Settled(); err != nil {
-			b.log.Warn("the restored guest could not be made persistent", "err", err)
+		if err := b.standby.Settle(ctx); err != nil {
+			b.log.Warn("the restored guest could not be made an ordinary domain", "err", err)
 		}
 	}
 	if rep != nil {
 		rep.Discard()
 	}
-	a := b.agent
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.backups[b.hello.Domain] == b {
 		delete(a.backups, b.hello.Domain)
-	}
-	a.mu.Unlock()
-	if err := a.propose(ctx, c); err != nil {
-		b.log.Error("the cluster could not be told", "command", c.Kind, "err", err)
 	}
 }
 

@@ -21,6 +21,9 @@ const (
 	// that size goes through.
 	imageBlock  = 1 << 20
 	headerBytes = 92
+	// pipeBytes holds a stream without the main RAM (about 600 KiB): it is written at one
+	// go, and QEMU reads it without waiting in between for this side to get a processor.
+	pipeBytes = 1 << 20
 )
 
 // image is a FIFO that looks to libvirt like a saved domain: the header is written for
@@ -140,11 +143,24 @@ func (m *image) handOver() error {
 	if err != nil {
 		return err
 	}
+	if err := grow(w); err != nil {
+		return errors.Join(err, w.Close())
+	}
 	m.mu.Lock()
 	old := m.fifo
 	m.fifo = w
 	m.mu.Unlock()
 	return old.Close()
+}
+
+// grow makes a pipe larger. A system that does not allow it (pipe(7),
+// /proc/sys/fs/pipe-user-pages-soft) makes a restore slower, and no less right.
+func grow(pipe *os.File) error {
+	c, err := pipe.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return c.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeBytes) })
 }
 
 // Write passes a part of the migration stream on.

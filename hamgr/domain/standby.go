@@ -46,12 +46,11 @@ type Standby struct {
 	MemoryBlock string // the main RAM's block: MainRAM
 	NICs        []NIC
 
-	host    *Host
-	token   string
-	image   *image
-	active  bool
-	timing  Timing
-	settled error
+	host   *Host
+	token  string
+	image  *image
+	active bool
+	timing Timing
 
 	restored chan struct{} // closed when libvirt's restore has ended
 	result   error         // of the restore, valid then
@@ -64,7 +63,6 @@ type Timing struct {
 	Stream  time.Duration // writing it
 	Restore time.Duration // from the stream's end until libvirt says the guest runs
 	Total   time.Duration // the outage's share
-	Settle  time.Duration // after it, the guest running: metadata and definition
 }
 
 // PrepareStandby starts a standby through libvirt's restore from a FIFO and waits until
@@ -205,8 +203,8 @@ func (s *Standby) Untouched() error {
 }
 
 // Activate lets the standby run: write gives it the migration stream. On return the
-// guest runs; after an error it does not, its taps are down, and Discard is due. What
-// comes after is no reason to stop it: see Settled.
+// guest runs, and Settle is due; after an error it does not, its taps are down, and
+// Discard is due.
 func (s *Standby) Activate(ctx context.Context, write func(io.Writer) error) error {
 	start := time.Now()
 	if err := s.activate(ctx, write); err != nil {
@@ -218,8 +216,6 @@ func (s *Standby) Activate(ctx context.Context, write func(io.Writer) error) err
 	}
 	s.active = true
 	s.timing.Total = time.Since(start)
-	s.settled = s.settle(ctx)
-	s.timing.Settle = time.Since(start) - s.timing.Total
 	return nil
 }
 
@@ -266,17 +262,14 @@ func (s *Standby) why(ctx context.Context, err error) error {
 	return err
 }
 
-// settle makes the guest that runs an ordinary domain: its mark says so, and its
-// definition outlives it, unless the user has defined it here before.
-func (s *Standby) settle(ctx context.Context) error {
+// Settle makes the guest that runs an ordinary domain: its mark says so, and its
+// definition outlives it, unless the user has defined it here before. That is no part of
+// an outage; CleanStale does it for an agent that died before.
+func (s *Standby) Settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
 	return s.host.settle(ctx, s.Name, s.token)
 }
-
-// Settled is what went wrong after Activate, when the guest ran already: its definition
-// may not outlive it.
-func (s *Standby) Settled() error { return s.settled }
 
 // Timing is that of Activate.
 func (s *Standby) Timing() Timing { return s.timing }

@@ -33,7 +33,7 @@ func TestLibvirtActivate(t *testing.T) {
 	b.must(s.Untouched())
 
 	b.must(s.Activate(b.ctx, c.restore))
-	b.must(s.Settled())
+	b.must(s.Settle(b.ctx))
 	t.Logf("%+v", s.Timing())
 	if got := b.memory(s.Name, at, len(pattern)); !bytes.Equal(got, pattern) {
 		t.Error("the guest does not see what is in its RAM file")
