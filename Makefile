@@ -17,6 +17,10 @@ demo: deps ## the main job: a protected VM outlives its host (KEEP=1 leaves it r
 	@$(GO) build -o $(OUT)/bin/demo ./test/demo
 	@$(OUT)/bin/demo $(if $(filter 1,$(KEEP)),-keep)
 
+bench: deps ## the figures that hamgr promises, from real runs, into out/bench (ONLY=path: one section)
+	@$(GO) build -o $(OUT)/bin/bench ./test/bench
+	@$(OUT)/bin/bench -only "$(ONLY)"
+
 test: deps ## all tests, the end-to-end run among them
 	@test -z "$$(gofmt -l cmd hamgr qmp storage bufferqdisc detector test)" || { gofmt -l .; echo "run gofmt -w on them"; exit 1; }
 	$(GO) vet ./...
@@ -29,4 +33,4 @@ deps: ## what this machine needs to build: a C compiler for libvirt's binding
 clean: ## remove what was built and written here
 	rm -rf $(OUT)
 
-.PHONY: help build demo test deps clean
+.PHONY: help build demo bench test deps clean

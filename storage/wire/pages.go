@@ -134,5 +134,11 @@ func (c *Checkpoint) Reset(epoch uint64) {
 	c.epoch, c.state = epoch, nil
 }
 
+// Bytes is the size on the wire, the frames around the pages and the device state included.
+func (c *Checkpoint) Bytes() int {
+	const begin, end = headerSize + 8, headerSize + 16
+	return begin + c.Pages.Bytes() + headerSize + len(c.state) + end
+}
+
 // SetDeviceState adds the device state, which is not copied.
 func (c *Checkpoint) SetDeviceState(s []byte) { c.state = s }

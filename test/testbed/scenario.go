@@ -173,22 +173,8 @@ func (s *Scenario) end(context.Context) error {
 	s.report.TCPReset, s.report.Lost, s.report.RolledBack = r.TCPReset, r.Lost, r.RolledBack
 	s.report.Requests, s.report.ClientError = r.Requests, r.Error
 	s.report.samples, s.report.marks = s.client.Samples(), s.marks
-	s.report.OutageMS = s.outage(s.at("power-off"))
+	s.report.OutageMS = ms(Outage(s.report.samples, s.at("power-off")))
 	return s.alarms()
-}
-
-// outage is the longest time without an answer around the power-off.
-func (s *Scenario) outage(at time.Time) float64 {
-	var last time.Time
-	longest := time.Duration(0)
-	for _, x := range s.report.samples {
-		got := x.Sent.Add(x.Latency)
-		if !last.IsZero() && got.After(at) && got.Before(at.Add(20*time.Second)) {
-			longest = max(longest, got.Sub(last))
-		}
-		last = got
-	}
-	return ms(longest)
 }
 
 func (s *Scenario) alarms() error {
@@ -218,6 +204,19 @@ func (s *Scenario) at(name string) time.Time {
 // latency is a quantile of the answers to requests sent in a time, in milliseconds.
 func (s *Scenario) latency(from, to time.Time, q float64) float64 {
 	return Quantile(s.client.Samples(), from, to, q)
+}
+
+// Outage is the longest time without an answer that ended in the 20 s after at.
+func Outage(samples []client.Sample, at time.Time) (longest time.Duration) {
+	var last time.Time
+	for _, x := range samples {
+		got := x.Sent.Add(x.Latency)
+		if !last.IsZero() && got.After(at) && got.Before(at.Add(20*time.Second)) {
+			longest = max(longest, got.Sub(last))
+		}
+		last = got
+	}
+	return longest
 }
 
 // Quantile of the latencies of requests sent between two times, in milliseconds.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,7 +27,8 @@ import (
 // Options of a testbed.
 type Options struct {
 	Hosts    int
-	Out      string // directory for binaries, logs and results
+	Out      string   // directory for binaries, logs and results
+	Programs []string // packages of this module to have in the hosts' /opt/hamgr/bin, too
 	Progress io.Writer
 
 	Tags  string                       // more build tags for hamgr, with commas
@@ -53,7 +55,7 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 		return nil, err
 	}
 	fmt.Fprintln(o.Progress, "  building hamgr, the guest and its client")
-	if err := buildAll(ctx, out, p, o.Tags); err != nil {
+	if err := buildAll(ctx, out, p, o); err != nil {
 		return nil, err
 	}
 	b := &Bed{Out: out}
@@ -87,18 +89,16 @@ func services(host, managers string, serve func([]string) []string) []lab.Servic
 	return []lab.Service{{Name: "hamgr", Args: args}}
 }
 
-func buildAll(ctx context.Context, out string, p lab.Paths, tags string) error {
+func buildAll(ctx context.Context, out string, p lab.Paths, o Options) error {
 	os.RemoveAll(filepath.Join(out, "logs"))
-	for _, b := range []struct {
-		name, pkg string
-		cgo       bool
-	}{{"hamgr", "cmd/hamgr", true}, {"inspector", "test/inspector", false}, {"ledgerclient", "test/guest/cmd/ledgerclient", false}} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-tags", "libvirt_dlopen,"+tags, "-o", filepath.Join(out, "bin", b.name), "github.com/hamgr/hamgr/"+b.pkg)
-		if !b.cgo {
+	static := []string{"test/inspector", "test/guest/cmd/ledgerclient"}
+	for _, pkg := range slices.Concat([]string{"cmd/hamgr"}, o.Programs, static) {
+		cmd := exec.CommandContext(ctx, "go", "build", "-tags", "libvirt_dlopen,"+o.Tags, "-o", filepath.Join(out, "bin", filepath.Base(pkg)), "github.com/hamgr/hamgr/"+pkg)
+		if slices.Contains(static, pkg) {
 			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		}
 		if msg, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w: %s", b.name, err, msg)
+			return fmt.Errorf("build %s: %w: %s", pkg, err, msg)
 		}
 	}
 	return image.Build(ctx, p.Vmlinuz, p.Modules, filepath.Join(out, "guest"))
@@ -223,10 +223,10 @@ type Client struct {
 	done    chan struct{}
 }
 
-// StartClient begins to ask the guest over one TCP connection.
+// StartClient begins to ask the guest over one TCP connection; the seed names the client.
 func (b *Bed) StartClient(ctx context.Context, interval time.Duration, seed uint64) (*Client, error) {
 	c := &Client{done: make(chan struct{})}
-	c.cmd = b.Host("client").Command(ctx, "/opt/hamgr/bin/ledgerclient", "-interval", interval.String(), "-seed", fmt.Sprint(seed))
+	c.cmd = b.Host("client").Command(ctx, "/opt/hamgr/bin/ledgerclient", "-name", fmt.Sprint("client", seed), "-interval", interval.String(), "-seed", fmt.Sprint(seed))
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -278,7 +278,7 @@ func (c *Client) Failed() bool {
 	}
 }
 
-// Stop ends the client and returns its verdict.
+// Stop ends this client, and all others, and returns its verdict.
 func (c *Client) Stop(b *Bed) (client.Result, error) {
 	b.Host("client").Exec(context.Background(), "pkill", "-TERM", "-x", "ledgerclient")
 	select {

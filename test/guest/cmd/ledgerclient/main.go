@@ -20,6 +20,7 @@ import (
 
 func main() {
 	addr := flag.String("addr", "10.78.0.201:7000", "the ledger")
+	name := flag.String("name", "client", "of this client, the ledger's only one of that name")
 	interval := flag.Duration("interval", 15*time.Millisecond, "mean time between two requests")
 	seed := flag.Uint64("seed", 1, "of the random part of the interval")
 	patience := flag.Duration("patience", 30*time.Second, "how long one answer may take")
@@ -36,7 +37,7 @@ func main() {
 	defer stop()
 	out := json.NewEncoder(os.Stdout)
 	r := client.Run(ctx, client.Options{
-		Addr: *addr, Interval: *interval, Seed: *seed, Patience: *patience,
+		Addr: *addr, Name: *name, Interval: *interval, Seed: *seed, Patience: *patience,
 		Each: func(s client.Sample) { out.Encode(s) },
 	})
 	out.Encode(map[string]client.Result{"result": r})

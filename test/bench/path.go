@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/agent"
+	"github.com/hamgr/hamgr/hamgr/api"
+	"github.com/hamgr/hamgr/hamgr/core"
+	"github.com/hamgr/hamgr/test/testbed"
+)
+
+// path is the way from a protected guest to its backup: what it costs while nothing
+// fails, and what a failure costs.
+var path = section{name: "path", limit: 15 * time.Minute, run: measurePath}
+
+const (
+	smallMiB, largeMiB = 128, 1024
+	epoch              = core.DefaultEpoch
+)
+
+func measurePath(ctx context.Context, r *run) error {
+	small, err := onLab(ctx, r, smallMiB, (*pathLab).pauses, (*pathLab).latency, (*pathLab).memory, (*pathLab).moves, (*pathLab).outages)
+	if err != nil {
+		return err
+	}
+	large, err := onLab(ctx, r, largeMiB, (*pathLab).memory, (*pathLab).moves)
+	if err != nil {
+		return err
+	}
+	return r.compareMoves(small.moved, large.moved)
+}
+
+// pathLab is a lab of three hosts with a guest g1, on h1 at first.
+type pathLab struct {
+	*run
+	*testbed.Bed
+	memoryMiB uint
+	moved     []float64 // ms from decision to running, of each planned failover
+}
+
+// onLab makes a lab, takes the steps and ends it.
+func onLab(ctx context.Context, r *run, memoryMiB uint, steps ...func(*pathLab, context.Context) error) (*pathLab, error) {
+	r.say("a lab of three hosts, a guest of %d MiB", memoryMiB)
+	bed, err := testbed.Up(ctx, testbed.Options{Hosts: 3, Out: r.out, Programs: []string{"test/bench/colodrain"}, Progress: io.Discard})
+	if err != nil {
+		return nil, err
+	}
+	defer bed.Down()
+	p := &pathLab{run: r, Bed: bed, memoryMiB: memoryMiB}
+	if err := p.begin(ctx); err != nil {
+		return nil, err
+	}
+	for _, step := range steps {
+		if err := step(p, ctx); err != nil {
+			return nil, fmt.Errorf("guest of %d MiB: %w; logs are in %s/logs", memoryMiB, err, r.out)
+		}
+	}
+	return p, nil
+}
+
+func (p *pathLab) begin(ctx context.Context) error {
+	if err := p.WaitCluster(ctx); err != nil {
+		return err
+	}
+	for name, command := range map[string]string{
+		"qemu": "qemu-system-x86_64 --version", "libvirt": "libvirtd --version",
+	} {
+		text, err := p.Host("h1").Exec(ctx, strings.Fields(command)...)
+		if err != nil {
+			return err
+		}
+		p.Versions[name], _, _ = strings.Cut(text, "\n")
+	}
+	return p.StartGuest(ctx, "h1", p.memoryMiB)
+}
+
+// protectedFor protects g1 anew, calls during with its measurements when it has just
+// become protected and again after a time, and ends the protection.
+func (p *pathLab) protectedFor(ctx context.Context, d time.Duration, during func() error) (agent.Stats, error) {
+	if text, err := p.Hamgr(ctx, "h1", "protect", "g1", "--epoch", epoch.String()); err != nil {
+		return agent.Stats{}, fmt.Errorf("%w: %s", err, text)
+	}
+	if err := during(); err != nil {
+		return agent.Stats{}, err
+	}
+	if err := wait(ctx, d); err != nil {
+		return agent.Stats{}, err
+	}
+	if err := during(); err != nil {
+		return agent.Stats{}, err
+	}
+	stats, err := p.stats(ctx)
+	if err != nil {
+		return stats, err
+	}
+	if _, err = p.Hamgr(ctx, "h1", "unprotect", "g1"); err != nil {
+		return stats, err
+	}
+	return stats, p.released(ctx)
+}
+
+// released waits until QEMU has left its session on h1: unprotect does not.
+func (p *pathLab) released(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		job, err := p.Host("h1").Exec(ctx, "virsh", "-q", "qemu-monitor-command", "g1", `{"execute":"query-migrate"}`)
+		if err != nil {
+			return err
+		}
+		state, err := p.Host("h1").Exec(ctx, "virsh", "-q", "domstate", "g1")
+		if err != nil {
+			return err
+		}
+		if strings.Contains(job, `"completed"`) && strings.HasPrefix(state, "running") {
+			return nil
+		}
+	}
+}
+
+// stats are those of g1 on h1, since it was last protected.
+func (p *pathLab) stats(ctx context.Context) (agent.Stats, error) {
+	s, err := p.Status(ctx, "h1")
+	if err != nil {
+		return agent.Stats{}, err
+	}
+	if len(s.Protections) != 1 || s.Protections[0].Stats == nil || s.Protections[0].Stats.Epochs == 0 {
+		return agent.Stats{}, fmt.Errorf("no measurements of g1 in %+v", s.Protections)
+	}
+	return *s.Protections[0].Stats, nil
+}
+
+// protectedAgain waits until g1 is protected in a generation after the given one.
+func (p *pathLab) protectedAgain(ctx context.Context, ask string, after uint64) (api.ProtectionStatus, error) {
+	s, err := p.WaitStatus(ctx, ask, time.Minute, "g1 is protected again", func(_ api.Status, g *api.ProtectionStatus) bool {
+		return g != nil && g.Phase == core.Protected && g.Generation > after
+	})
+	if err != nil {
+		return api.ProtectionStatus{}, err
+	}
+	return s.Protections[0], nil
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
