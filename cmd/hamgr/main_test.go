@@ -207,7 +207,42 @@ func TestUnprotectAndFailover(t *testing.T) {
 	n.answers["POST /v1/protections/web1/failover"] = []any{core.Protection{Domain: "web1", Primary: "h2", Generation: 2}}
 	n.want(t, 0, "a/b is no longer protected\n", "", "unprotect", "a/b")
 	n.want(t, 0, `"domain": "a/b"`, "", "unprotect", "a/b", "-o", "json")
-	n.want(t, 0, "web1 moves to h2 (generation 2)\n", "", "failover", "web1")
+	n.want(t, 0, "web1 runs on h2 (generation 2)\n", "", "failover", "web1", "--now")
+}
+
+func TestPlannedFailover(t *testing.T) {
+	n := newNode(t)
+	moving := protection(core.Protected, 1, func(p *api.ProtectionStatus) { p.Moving = true })
+	there := protection(core.Solo, 2, func(p *api.ProtectionStatus) { p.Primary, p.Backup = "h2", "" })
+	n.answers["POST /v1/protections/web1/failover"] = []any{moving.Protections[0].Protection}
+	n.answers["GET /v1/status"] = []any{moving, there}
+	n.want(t, 0, "web1 runs on h2 (generation 2)\n", "", "failover", "web1")
+	n.answers["GET /v1/status"] = []any{moving, protection(core.Protected, 1, nil)}
+	n.want(t, 1, "", "web1 stays on h1, which could not hand it over", "failover", "web1")
+	n.answers["GET /v1/status"] = []any{moving}
+	n.want(t, 1, "", "not on another host yet", "failover", "web1", "--timeout", "30ms")
+}
+
+func TestModeCommand(t *testing.T) {
+	n := newNode(t)
+	wanted := protection(core.Protected, 1, func(p *api.ProtectionStatus) { p.Mode, p.Wanted = core.Buffer, core.Checkpoint })
+	n.answers["PATCH /v1/protections/web1"] = []any{wanted.Protections[0].Protection}
+	n.answers["GET /v1/status"] = []any{wanted, protection(core.Protected, 1, func(p *api.ProtectionStatus) { p.Mode = core.Checkpoint })}
+	n.want(t, 0, "web1 is in mode checkpoint\n", "", "mode", "web1", "checkpoint")
+	n.answers["GET /v1/status"] = []any{wanted, protection(core.Protected, 1, func(p *api.ProtectionStatus) { p.Mode = core.Buffer })}
+	n.want(t, 1, "", "web1 stays in mode buffer", "mode", "web1", "checkpoint")
+}
+
+func TestDrainCommand(t *testing.T) {
+	n := newNode(t)
+	n.answers["POST /v1/nodes/h1/drain"] = []any{map[string]any{}}
+	n.answers["GET /v1/status"] = []any{
+		protection(core.Protected, 1, func(p *api.ProtectionStatus) { p.Moving = true }),
+		protection(core.Solo, 2, func(p *api.ProtectionStatus) { p.Primary, p.Backup = "h2", "" }),
+	}
+	n.want(t, 0, "h1 has no protected guest and no replica\n", "h1: web1 is moving\n", "drain", "h1")
+	n.answers["GET /v1/status"] = []any{protection(core.Protected, 1, func(p *api.ProtectionStatus) { p.Primary, p.Backup = "h2", "h1" })}
+	n.want(t, 1, "", "h1 is not empty yet: replica of web1", "drain", "h1", "--timeout", "30ms")
 }
 
 func TestStatus(t *testing.T) {

@@ -42,13 +42,17 @@ func heard(n api.NodeStatus) string {
 }
 
 func role(n api.NodeStatus) string {
+	text := "agent"
 	switch {
 	case n.Leader:
-		return "leader"
+		text = "leader"
 	case n.Manager:
-		return "manager"
+		text = "manager"
 	}
-	return "agent"
+	if n.Drained {
+		text += ", drained"
+	}
+	return text
 }
 
 func (a *app) check() *cobra.Command {

@@ -61,10 +61,3 @@ func (a *app) unprotect() *cobra.Command {
 	return a.onDomain("unprotect", "Stop protecting a domain; it runs on", http.MethodDelete, "",
 		func(w io.Writer, p core.Protection) { fmt.Fprintln(w, p.Domain, "is no longer protected") })
 }
-
-func (a *app) failover() *cobra.Command {
-	return a.onDomain("failover", "Move a domain to its backup now, from the last checkpoint", http.MethodPost, "/failover",
-		func(w io.Writer, p core.Protection) {
-			fmt.Fprintf(w, "%s moves to %s (generation %d)\n", p.Domain, p.Primary, p.Generation)
-		})
-}

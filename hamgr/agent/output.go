@@ -167,12 +167,12 @@ func (p *primary) abandon() {
 // takes effect. Epoch 0: nothing is held.
 func (s *session) endEpoch(o core.Protection) (bufferqdisc.Epoch, error) {
 	p := s.p
-	if o.Mode == core.Buffer && o.Wanted == "" || o.Wanted == core.Buffer {
+	if o.Mode == core.Buffer && o.Wanted == "" || o.Wanted == core.Buffer || o.Moving {
 		if err := s.hold(); err != nil {
 			return 0, err
 		}
 	}
-	if o.Mode == core.Checkpoint && o.Wanted == "" {
+	if o.Mode == core.Checkpoint && o.Wanted == "" && !o.Moving {
 		if err := s.letGo(); err != nil {
 			return 0, err
 		}

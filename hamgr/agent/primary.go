@@ -73,14 +73,17 @@ func (p *primary) setOrder(o *core.Protection) {
 	if p.order != nil && o != nil && o.Generation < p.order.Generation {
 		return
 	}
-	if p.order == nil && o == nil || p.order != nil && o != nil &&
-		o.Generation == p.order.Generation && o.Phase == p.order.Phase &&
-		o.Mode == p.order.Mode && o.Wanted == p.order.Wanted {
+	if p.order == nil && o == nil || p.order != nil && o != nil && same(*p.order, *o) {
 		return
 	}
 	p.order = o
 	close(p.wake)
 	p.wake = make(chan struct{})
+}
+
+// same says that two orders ask the same of a primary.
+func same(a, b core.Protection) bool {
+	return a.Generation == b.Generation && a.Phase == b.Phase && a.Mode == b.Mode && a.Wanted == b.Wanted && a.Moving == b.Moving
 }
 
 func (p *primary) current() (*core.Protection, <-chan struct{}) {
@@ -140,6 +143,10 @@ func (p *primary) sessionEnded(ctx context.Context, o core.Protection, cause err
 	}
 	now, wake := p.current()
 	if now == nil || now.Generation != o.Generation {
+		return
+	}
+	if errors.Is(cause, errMoved) {
+		p.await(ctx, now, wake)
 		return
 	}
 	p.log.Warn("checkpoints stopped", "generation", o.Generation, "cause", cause)

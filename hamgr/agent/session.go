@@ -67,8 +67,10 @@ func (p *primary) session(ctx context.Context, o core.Protection) error {
 	if err := s.arm(ctx); err != nil {
 		return why(ctx, err)
 	}
-	err = why(ctx, s.epochs(ctx))
-	return s.disarm(err)
+	if err = s.epochs(ctx); errors.Is(err, errMoved) {
+		return err
+	}
+	return s.disarm(why(ctx, err))
 }
 
 // cancelOnChange ends a session whose generation is no longer the cluster's.
@@ -200,6 +202,9 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 	if n == 1 {
 		s.tellers.Go(func() { s.reportSynced(ctx) })
 	}
+	if o.Moving {
+		return s.handOver(ctx, *o)
+	}
 	s.changeMode(ctx, *o)
 	return nil
 }
@@ -220,7 +225,9 @@ func (s *session) capture(ctx context.Context, n uint64, o core.Protection) (end
 		return 0, err
 	}
 	s.ckpt.SetDeviceState(state)
-	err = s.colo.Resume()
+	if !o.Moving { // then the guest has run here for the last time, if all goes well
+		err = s.colo.Resume()
+	}
 	s.trace(trace.Boundary, n, stopped) // late, to keep the pause short
 	return ended, err
 }

@@ -175,7 +175,13 @@ func (s *Server) change(r *http.Request, in json.RawMessage) (any, error) {
 	return s.Cluster.State().Protections[p.Domain], nil
 }
 
-func (s *Server) failover(r *http.Request, _ json.RawMessage) (any, error) {
+// failover moves a domain to its backup: handed over by its primary at a checkpoint, so
+// that nothing is lost, or at once, from the last one.
+func (s *Server) failover(r *http.Request, in json.RawMessage) (any, error) {
+	var q FailoverRequest
+	if err := decode(in, &q); err != nil {
+		return nil, err
+	}
 	p, err := s.protection(r)
 	if err != nil {
 		return nil, err
@@ -186,9 +192,13 @@ func (s *Server) failover(r *http.Request, _ json.RawMessage) (any, error) {
 	if l := s.liveness()[p.Backup]; p.Backup != s.Node && l.State != alive {
 		return nil, Failure(CodeConflict, "see hamgr node list", "%s cannot move to its backup: %s is %s", p.Domain, p.Backup, stateName(l))
 	}
-	err = s.agree(r.Context(), core.Command{Kind: core.FailOver, Domain: p.Domain, Generation: p.Generation, Cause: byOperator})
+	c := core.Command{Kind: core.Move, Domain: p.Domain, Generation: p.Generation, Cause: byOperator}
+	if q.Now {
+		c.Kind = core.FailOver
+	}
+	err = s.agree(r.Context(), c)
 	if errors.Is(err, core.ErrUnfenced) {
-		return nil, Failure("unfenced", "hamgr mode "+p.Domain+" buffer, then again", "%s cannot move while %s lives: in mode checkpoint its output there is not held, and both would speak", p.Domain, p.Primary)
+		return nil, Failure("unfenced", "leave --now out: then its primary hands it over", "%s cannot be taken from %s: in mode checkpoint its output there is not held, and both would speak", p.Domain, p.Primary)
 	}
 	if err != nil {
 		return nil, err

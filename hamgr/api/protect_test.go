@@ -132,13 +132,42 @@ func TestFailover(t *testing.T) {
 	wantError(t, post(t, w.client("h1"), path, nil, nil), CodeConflict, 4, "h2 is silent")
 	w.set(func() { w.live["h2"] = alive })
 	var p core.Protection
-	if err := post(t, w.client("h1"), path, nil, &p); err != nil || p.Primary != "h2" || p.Generation != 2 {
+	if err := post(t, w.client("h1"), path, nil, &p); err != nil || !p.Moving || p.Primary != "h1" || p.Generation != 1 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	p = core.Protection{}
+	now := FailoverRequest{Now: true}
+	if err := post(t, w.client("h1"), path, now, &p); err != nil || p.Moving || p.Primary != "h2" || p.Generation != 2 {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	if e := w.agreed.Events[len(w.agreed.Events)-1]; e.Kind != core.FailOver || e.Cause != "asked by operator" || e.Node != "h1" {
 		t.Errorf("event %+v", e)
 	}
 	wantError(t, post(t, w.client("h1"), path, nil, nil), CodeConflict, 4, "it is recovering")
+}
+
+func TestFailoverBesideAPrimaryThatEmits(t *testing.T) {
+	w := newWorld(t, "h3", "h1", "h2", "h3")
+	protected(t, w)
+	var p core.Protection
+	if err := w.client("h2").Do(t.Context(), http.MethodPatch, "/v1/protections/web1", ChangeRequest{Mode: core.Checkpoint}, &p); err != nil || p.Wanted != core.Checkpoint {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	wantError(t, post(t, w.client("h1"), "/v1/protections/web1/failover", FailoverRequest{Now: true}, nil), "unfenced", 4, "both would speak")
+}
+
+func TestDrain(t *testing.T) {
+	w := newWorld(t, "h3", "h1", "h2", "h3")
+	wantError(t, post(t, w.client("h1"), "/v1/nodes/h9/drain", nil, nil), CodeNotFound, 3, `no node "h9"`)
+	for _, c := range []struct {
+		verb    string
+		drained bool
+	}{{"drain", true}, {"drain", true}, {"undrain", false}} {
+		var n core.Node
+		if err := post(t, w.client("h1"), "/v1/nodes/h2/"+c.verb, nil, &n); err != nil || n.Drained != c.drained || w.agreed.Nodes["h2"].Drained != c.drained {
+			t.Fatalf("%s: %+v, %v", c.verb, n, err)
+		}
+	}
 }
 
 func TestUnprotect(t *testing.T) {

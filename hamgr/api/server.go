@@ -62,6 +62,8 @@ func (s *Server) Handler() http.Handler {
 	m.HandleFunc("DELETE /v1/protections/{domain}", s.onLeader(s.unprotect))
 	m.HandleFunc("PATCH /v1/protections/{domain}", s.onLeader(s.change))
 	m.HandleFunc("POST /v1/protections/{domain}/failover", s.onLeader(s.failover))
+	m.HandleFunc("POST /v1/nodes/{node}/drain", s.onLeader(s.drain))
+	m.HandleFunc("POST /v1/nodes/{node}/undrain", s.onLeader(s.undrain))
 	m.HandleFunc("POST /v1/propose", s.onLeader(s.propose))
 	m.HandleFunc("GET /v1/agent/domains/{name}", answer(s.agentDomain))
 	m.HandleFunc("POST /v1/agent/backup-check", answer(s.backupCheck))

@@ -23,6 +23,11 @@ type ChangeRequest struct {
 	Mode core.Mode `json:"mode"`
 }
 
+// FailoverRequest moves a domain to its backup.
+type FailoverRequest struct {
+	Now bool `json:"now,omitempty"` // from the last checkpoint, whatever its primary does
+}
+
 // NodeStatus is a node and what is known of its health.
 type NodeStatus struct {
 	core.Node

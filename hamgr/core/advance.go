@@ -21,6 +21,8 @@ var steps = map[Kind]step{
 	Synced:   {from: []Phase{Syncing}, to: Protected, change: synced},
 	GoSolo:   {from: []Phase{Syncing, Protected}, to: Solo, raises: true, change: goSolo},
 	FailOver: {from: []Phase{Protected}, to: Recovering, raises: true, change: failOver},
+	Move:     {from: []Phase{Protected}, to: Protected, change: move},
+	Stay:     {from: []Phase{Protected}, to: Protected, change: stay},
 	Restored: {from: []Phase{Recovering, Lost}, to: Solo, change: aboutPrimary},
 	MarkLost: {from: []Phase{Solo, Syncing, Recovering}, to: Lost, raises: true, change: markLost},
 }
@@ -40,8 +42,11 @@ func advance(s *State, c Command) (Event, error) {
 	}
 	if step.raises {
 		p.Generation++
+		p.Moving = false
 	}
-	p.Phase, p.Since, p.Reason = step.to, c.Time, c.Cause
+	if p.Phase != step.to {
+		p.Phase, p.Since, p.Reason = step.to, c.Time, c.Cause
+	}
 	if step.to != Protected && p.Wanted != "" { // no session that could disagree
 		p.Mode, p.Wanted = p.Wanted, ""
 	}
@@ -88,13 +93,28 @@ func failOver(s State, p *Protection, c Command) (Event, error) {
 	if !s.Protections[p.Domain].holds() && !c.Silenced {
 		return Event{}, fmt.Errorf("%w: %q is in mode %s; a failover there waits for the primary's lease to end", ErrUnfenced, p.Domain, Checkpoint)
 	}
+	if c.Planned && !s.Protections[p.Domain].Moving {
+		return Event{}, fmt.Errorf("%w: %q is not to move any more", ErrStaleGeneration, p.Domain)
+	}
 	failed := p.Primary
 	p.Primary, p.Backup = p.Backup, ""
 	if p.Pinned == p.Primary {
 		p.Pinned = failed
 	}
-	p.Refused, p.RefusedAt = nil, time.Time{}
+	p.Refused, p.RefusedAt, p.StayedAt = nil, time.Time{}, time.Time{}
 	return Event{Node: failed, Target: p.Primary}, nil
+}
+
+// move asks the primary to hand over. Asked again, it is the same.
+func move(_ State, p *Protection, _ Command) (Event, error) {
+	p.Moving = true
+	return Event{Node: p.Primary, Target: p.Backup}, nil
+}
+
+// stay takes the request back: the planned failover can no longer happen.
+func stay(_ State, p *Protection, c Command) (Event, error) {
+	p.Moving, p.StayedAt = false, c.Time
+	return Event{Node: p.Primary}, nil
 }
 
 func aboutPrimary(_ State, p *Protection, _ Command) (Event, error) {

@@ -37,6 +37,8 @@ func apply(s *State, c Command) (event Event, changed bool, err error) {
 	switch c.Kind {
 	case RegisterNode:
 		return register(s, c)
+	case Drain, Undrain:
+		return drain(s, c)
 	case Protect:
 		event, err = protect(s, c)
 	case Unprotect:
@@ -61,9 +63,27 @@ func register(s *State, c Command) (Event, bool, error) {
 		return Event{}, false, fmt.Errorf("%w: %q is the host at %s; give the host at %s another name",
 			ErrNodeNameTaken, n.Name, old.Addr, n.Addr)
 	}
+	n.Drained = old.Drained
 	if known && old == n {
 		return Event{}, false, nil
 	}
+	s.Nodes = with(s.Nodes, n.Name, n)
+	return Event{Node: n.Name}, true, nil
+}
+
+// drain marks a node to be emptied or used again; Decide does the rest.
+func drain(s *State, c Command) (Event, bool, error) {
+	if c.Node == nil || c.Node.Name == "" {
+		return Event{}, false, fmt.Errorf("%w: %s of no node", ErrBadCommand, c.Kind)
+	}
+	n, ok := s.Nodes[c.Node.Name]
+	if !ok {
+		return Event{}, false, unknownNode(c.Node.Name)
+	}
+	if n.Drained == (c.Kind == Drain) {
+		return Event{}, false, nil
+	}
+	n.Drained = c.Kind == Drain
 	s.Nodes = with(s.Nodes, n.Name, n)
 	return Event{Node: n.Name}, true, nil
 }
@@ -88,6 +108,7 @@ func protect(s *State, c Command) (Event, error) {
 		p.Epoch = DefaultEpoch
 	}
 	p.Wanted, p.Refused, p.RefusedAt = "", nil, time.Time{}
+	p.Moving, p.StayedAt = false, time.Time{}
 	s.Protections = with(s.Protections, p.Domain, p)
 	return Event{Domain: p.Domain, Node: p.Primary, Target: p.Backup, Generation: p.Generation}, nil
 }
@@ -129,6 +150,9 @@ func checkNew(s State, p Protection) error {
 func checkBackup(s State, p Protection, node string) error {
 	if _, ok := s.Nodes[node]; !ok {
 		return unknownNode(node)
+	}
+	if s.Nodes[node].Drained {
+		return fmt.Errorf("%w: %s is drained; hamgr undrain %s first, or choose another", ErrBadCommand, node, node)
 	}
 	if node == p.Primary {
 		return fmt.Errorf("%w: %s runs %q, its backup must be another node", ErrBadCommand, node, p.Domain)

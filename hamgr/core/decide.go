@@ -46,17 +46,15 @@ func Decide(s State, v View) []Command {
 		p := s.Protections[name]
 		if c, ok := decide(p, v); ok {
 			out = append(out, c)
-		} else if p.Phase == Solo && slices.Contains(v.Alive, p.Primary) {
-			if backup, ok := placement.choose(p); ok {
-				out = append(out, Command{Kind: Assign, Domain: p.Domain, Generation: p.Generation, Backup: backup})
-			}
+		} else if c, ok := tidy(s, p, v, placement); ok {
+			out = append(out, c)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Command) int { return cmp.Compare(urgency(a.Kind), urgency(b.Kind)) })
 	return out
 }
 
-func urgency(k Kind) int { return slices.Index([]Kind{FailOver, GoSolo, MarkLost, Assign}, k) }
+func urgency(k Kind) int { return slices.Index([]Kind{FailOver, GoSolo, MarkLost, Move, Assign}, k) }
 
 // decide is the answer to a death. With both hosts dead there is none yet: whichever
 // comes back first is the better half.
@@ -81,6 +79,28 @@ func decide(p Protection, v View) (Command, bool) {
 	return c, true
 }
 
+// tidy is for a protection that nothing threatens: a backup where there is none, and its
+// way off the nodes that are to be emptied. A replica leaves such a node only if another
+// can take it at once.
+func tidy(s State, p Protection, v View, pl *placement) (Command, bool) {
+	c := Command{Domain: p.Domain, Generation: p.Generation}
+	onDrained := p.Backup != "" && s.Nodes[p.Backup].Drained
+	switch {
+	case p.Phase == Solo && slices.Contains(v.Alive, p.Primary):
+		backup, ok := pl.choose(p)
+		c.Kind, c.Backup = Assign, backup
+		return c, ok
+	case onDrained && !p.Moving:
+		_, ok := pl.choose(p)
+		c.Kind, c.Cause = GoSolo, p.Backup+" is drained"
+		return c, ok
+	case p.Phase == Protected && s.Nodes[p.Primary].Drained && !p.Moving && !recent(p.StayedAt, v.Now) && slices.Contains(v.Alive, p.Backup):
+		c.Kind, c.Cause = Move, p.Primary+" is drained"
+		return c, true
+	}
+	return c, false
+}
+
 // holds says that the primary's output is held until it is committed, so that a primary
 // without commits cannot emit (I2). In checkpoint mode it is not, nor on the way to or
 // from it.
@@ -97,7 +117,7 @@ type placement struct {
 func newPlacement(s State, v View) *placement {
 	pl := &placement{view: v, replicas: map[string]int{}, promised: map[string]uint64{}}
 	for _, n := range v.Alive {
-		if _, ok := s.Nodes[n]; ok {
+		if node, ok := s.Nodes[n]; ok && !node.Drained {
 			pl.nodes = append(pl.nodes, n)
 		}
 	}

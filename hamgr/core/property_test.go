@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-var kinds = []Kind{Protect, Unprotect, Assign, Synced, GoSolo, FailOver, Restored, MarkLost, RegisterNode, WantMode, SetMode}
+var kinds = []Kind{Protect, Unprotect, Assign, Synced, GoSolo, FailOver, Restored, MarkLost, RegisterNode, WantMode, SetMode, Move, Stay, Drain, Undrain}
 
 func drawCommand(t *rapid.T, s State, tick int) Command {
 	nodes := []string{"h1", "h2", "h3", "h4", ""}
@@ -22,6 +22,7 @@ func drawCommand(t *rapid.T, s State, tick int) Command {
 
 		Mode:     rapid.SampledFrom([]Mode{Buffer, Checkpoint}).Draw(t, "mode"),
 		Silenced: rapid.Bool().Draw(t, "silenced"),
+		Planned:  rapid.Bool().Draw(t, "planned"),
 	}
 	// Mostly the current generation or the one before, else nothing would ever move.
 	c.Generation = s.Protections[c.Domain].Generation - uint64(rapid.SampledFrom([]int{0, 0, 0, 1, -1}).Draw(t, "behind"))
@@ -29,6 +30,8 @@ func drawCommand(t *rapid.T, s State, tick int) Command {
 	case Protect:
 		c.Protection = &Protection{Domain: c.Domain, UUID: "u" + c.Domain, Backup: c.Backup,
 			Primary: rapid.SampledFrom(nodes).Draw(t, "primary"), Pinned: rapid.SampledFrom([]string{"", "", "h3"}).Draw(t, "pinned")}
+	case Drain, Undrain:
+		c.Node = &Node{Name: rapid.SampledFrom([]string{"h1", "h2", "h9"}).Draw(t, "drained")}
 	case RegisterNode:
 		n := rapid.SampledFrom([]string{"h1", "h2", "h3"}).Draw(t, "node")
 		c.Node = &Node{Name: n, ID: "id-" + n, Addr: n + rapid.SampledFrom([]string{"", "x"}).Draw(t, "addr")}
@@ -82,6 +85,8 @@ func checkState(t *rapid.T, s State) {
 			t.Fatalf("%s is pinned to %s, its backup is %s", name, p.Pinned, p.Backup)
 		case p.Wanted != "" && !hasBackup || p.Wanted == p.Mode:
 			t.Fatalf("%s is %s in mode %q, to be %q", name, p.Phase, p.Mode, p.Wanted)
+		case p.Moving && p.Phase != Protected:
+			t.Fatalf("%s is %s and to move", name, p.Phase)
 		case p.Generation == 0:
 			t.Fatalf("%s has generation 0", name)
 		}

@@ -112,6 +112,8 @@ func (w *world) do(line string) string {
 		delete(w.dead, a.pos[0])
 		delete(w.lapsed, a.pos[0])
 		return ""
+	case "drain", "undrain":
+		return w.apply(Command{Kind: Kind(verb), Node: &Node{Name: a.pos[0]}})
 	case "lapse":
 		w.lapsed[a.pos[0]] = true
 		return ""
@@ -126,7 +128,7 @@ func (w *world) do(line string) string {
 		return w.decide(verb == "obey")
 	}
 	c := Command{Kind: Kind(verb), Domain: a.pos[0], Backup: a.keys["backup"], Cause: a.keys["cause"]}
-	c.Mode, c.Silenced = Mode(a.keys["mode"]), a.keys["silenced"] == "yes"
+	c.Mode, c.Silenced, c.Planned = Mode(a.keys["mode"]), a.keys["silenced"] == "yes", a.keys["planned"] == "yes"
 	c.Generation, _ = strconv.ParseUint(a.keys["gen"], 10, 64)
 	return w.apply(c)
 }
@@ -158,6 +160,9 @@ func (w *world) apply(c Command) string {
 
 func line(p Protection) string {
 	out := fmt.Sprintf("%s: %s generation %d, %s -> %s", p.Domain, p.Phase, p.Generation, p.Primary, or(p.Backup, "nobody"))
+	if p.Moving {
+		out += ", moving"
+	}
 	if p.Mode != Buffer {
 		out += ", mode " + string(p.Mode)
 	}

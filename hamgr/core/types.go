@@ -42,6 +42,8 @@ type Protection struct {
 	Pinned     string            `json:"pinned_backup,omitempty"` // --backup: the only backup allowed
 	Mode       Mode              `json:"mode"`
 	Wanted     Mode              `json:"wanted_mode,omitempty"` // asked for, not in force yet
+	Moving     bool              `json:"moving,omitempty"`      // the primary is to hand the guest over to the backup
+	StayedAt   time.Time         `json:"stayed_at,omitzero"`    // when it last could not
 	Epoch      time.Duration     `json:"epoch_ns"`
 	Memory     uint64            `json:"memory_bytes"`
 	Generation uint64            `json:"generation"` // fencing token: raised by every change of who may run or emit
@@ -58,7 +60,8 @@ type Node struct {
 	ID      string `json:"id"`   // made once per installation: two hosts with one name are told apart by it
 	Addr    string `json:"addr"` // management address, without port
 	Manager bool   `json:"manager"`
-	Boot    string `json:"boot,omitempty"` // made anew at each start: who sees his own agreed on has caught up
+	Drained bool   `json:"drained,omitempty"` // the operator wants it empty
+	Boot    string `json:"boot,omitempty"`    // made anew at each start: who sees his own agreed on has caught up
 }
 
 // Event is one decision with its cause, kept in the state and sent to the inspector.
@@ -89,6 +92,14 @@ const (
 	Restored     Kind = "restored"      // recovering or lost -> solo, same generation
 	MarkLost     Kind = "lost"          // solo, syncing or recovering -> lost, generation+1
 
+	// A planned failover takes two: Move asks, and the primary answers with FailOver once
+	// it has stopped the guest and has the last checkpoint committed, or with Stay.
+	Move Kind = "move"
+	Stay Kind = "stay"
+
+	Drain   Kind = "drain"   // the node is to be emptied, and gets nothing new
+	Undrain Kind = "undrain" // it may be used again
+
 	// A change of mode takes two: what is in force says whether the output fences, and is
 	// to claim no more than what the primary does.
 	WantMode Kind = "mode-wanted" // the operator's
@@ -103,12 +114,13 @@ type Command struct {
 	Generation uint64      `json:"generation,omitempty"` // expected; 0 with Unprotect: any
 	Backup     string      `json:"backup,omitempty"`     // Assign; GoSolo: set when the backup refused or failed
 	Cause      string      `json:"cause,omitempty"`
-	Node       *Node       `json:"node,omitempty"`
+	Node       *Node       `json:"node,omitempty"`       // RegisterNode; Drain, Undrain: its name
 	Protection *Protection `json:"protection,omitempty"` // Protect
 	Mode       Mode        `json:"mode,omitempty"`       // WantMode, SetMode
 	// Silenced, of FailOver: the primary cannot emit, its output held or not, as its lease
 	// is over or its QEMU has ended.
 	Silenced bool `json:"silenced,omitempty"`
+	Planned  bool `json:"planned,omitempty"` // of FailOver: the answer to Move
 }
 
 // State is all the cluster has agreed on.

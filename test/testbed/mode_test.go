@@ -44,7 +44,7 @@ func TestModeChanges(t *testing.T) {
 // guest lives on, and was not taken over before its lease was over.
 func TestCheckpointMode(t *testing.T) {
 	b, _ := protectedGuest(t, "--mode", "checkpoint")
-	if out, err := b.Hamgr(t.Context(), "h2", "failover", "g1"); exitStatus(err) != 4 {
+	if out, err := b.Hamgr(t.Context(), "h2", "failover", "g1", "--now"); exitStatus(err) != 4 {
 		t.Fatalf("a failover beside a primary that emits: %s %v", out, err)
 	}
 	if _, err := b.Host("h1").PowerOff(); err != nil {

@@ -1,0 +1,55 @@
+package testbed
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/core"
+)
+
+// TestDrain empties the primary's host, then the new one's, under a client that loses
+// nothing; in mode checkpoint too, where a planned failover rolls nothing back.
+func TestDrain(t *testing.T) {
+	for _, mode := range []string{"buffer", "checkpoint"} {
+		t.Run(mode, func(t *testing.T) {
+			b, c := protectedGuest(t, "--mode", mode)
+			ctx := t.Context()
+			generation := uint64(1)
+			for _, host := range []string{"h1", "h2"} {
+				from := time.Now()
+				if out, err := b.Hamgr(ctx, "h3", "drain", host); err != nil {
+					t.Fatal(out, err)
+				}
+				p := protectedAfter(t, b, generation)
+				generation = p.Generation
+				waitAnswers(t, c, 20)
+				t.Logf("%s drained: %s -> %s, longest gap %.0f ms", host, p.Primary, p.Backup, longestGap(c, from))
+				if p.Primary == host || p.Backup == host || string(p.Mode) != mode {
+					t.Errorf("after the drain of %s: %+v", host, p.Protection)
+				}
+				if out, err := b.Hamgr(ctx, "h3", "undrain", host); err != nil {
+					t.Fatal(out, err)
+				}
+			}
+			if out, err := b.Hamgr(ctx, "h3", "failover", "g1"); err != nil {
+				t.Error(out, err)
+			}
+			if p := protectedAfter(t, b, generation); p.Phase != core.Protected {
+				t.Error(p)
+			}
+			waitAnswers(t, c, 20)
+			verdict(t, b, c)
+		})
+	}
+}
+
+// longestGap is the longest time without an answer since from, in milliseconds.
+func longestGap(c *Client, from time.Time) float64 {
+	last, longest := from, time.Duration(0)
+	for _, x := range c.Samples() {
+		if got := x.Sent.Add(x.Latency); got.After(from) {
+			longest, last = max(longest, got.Sub(last)), got
+		}
+	}
+	return ms(longest)
+}
