@@ -215,7 +215,7 @@ func (s *session) capture(ctx context.Context, n uint64, o core.Protection) (end
 	ctx, cancel := context.WithTimeout(ctx, captureTimeout)
 	defer cancel()
 	s.ckpt.Reset(n)
-	var stopped time.Time
+	asked, stopped := time.Now(), time.Time{}
 	state, err := s.colo.Capture(ctx, func() (err error) {
 		stopped = time.Now()
 		ended, err = s.endEpoch(o)
@@ -228,7 +228,7 @@ func (s *session) capture(ctx context.Context, n uint64, o core.Protection) (end
 	if !o.Moving { // then the guest has run here for the last time, if all goes well
 		err = s.colo.Resume()
 	}
-	s.trace(trace.Boundary, n, stopped) // late, to keep the pause short
+	s.traceBoundary(n, asked, stopped) // late, to keep the pause short
 	return ended, err
 }
 

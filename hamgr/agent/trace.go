@@ -38,7 +38,18 @@ func (a *Agent) traceOrders(s core.State) {
 
 // trace notes a moment of the session; epoch 0 is none, the zero time is now.
 func (s *session) trace(k trace.Kind, epoch uint64, at time.Time) {
-	s.p.agent.cfg.Trace.Write(trace.Event{Time: at, Kind: k, Domain: s.order.Domain, Generation: s.order.Generation, Epoch: epoch})
+	s.p.agent.cfg.Trace.Write(s.event(k, epoch, at))
+}
+
+// traceBoundary notes when QEMU was asked to stop the guest, and when it stood still.
+func (s *session) traceBoundary(epoch uint64, asked, stopped time.Time) {
+	e := s.event(trace.Boundary, epoch, stopped)
+	e.Asked = asked
+	s.p.agent.cfg.Trace.Write(e)
+}
+
+func (s *session) event(k trace.Kind, epoch uint64, at time.Time) trace.Event {
+	return trace.Event{Time: at, Kind: k, Domain: s.order.Domain, Generation: s.order.Generation, Epoch: epoch}
 }
 
 func (p *primary) trace(k trace.Kind) {

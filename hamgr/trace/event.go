@@ -44,6 +44,9 @@ type Event struct {
 	Generation uint64    `json:"generation"`
 	Epoch      uint64    `json:"epoch,omitempty"` // from 1 in each generation
 
+	// Of a Boundary only: when QEMU was told to stop the guest, which it had at Time.
+	Asked time.Time `json:"asked,omitzero"`
+
 	// Of an Order only.
 	Index   uint64 `json:"index,omitempty"` // of the cluster's log: orders of all nodes in one row
 	Phase   string `json:"phase,omitempty"`
