@@ -233,6 +233,15 @@ func TestModeCommand(t *testing.T) {
 	n.want(t, 1, "", "web1 stays in mode buffer", "mode", "web1", "checkpoint")
 }
 
+func TestExplainCommand(t *testing.T) {
+	n := newNode(t)
+	n.answers["GET /v1/protections/web1/explain"] = []any{core.Explanation{Domain: "web1", Phase: core.Solo, Because: "h2 is silent",
+		Next: "to copy its memory to h3", IfDead: []core.Death{{Node: "h1", Outcome: "lost"}}, Events: []core.Event{{Kind: core.GoSolo, Node: "h2"}}}}
+	n.want(t, 0, "web1 is solo, for", "", "explain", "web1")
+	n.want(t, 0, "next: to copy its memory to h3\n\nshould a host die now:\n  h1            lost\n", "", "explain", "web1")
+	n.want(t, 0, `"outcome": "lost"`, "", "explain", "web1", "-o", "json")
+}
+
 func TestDrainCommand(t *testing.T) {
 	n := newNode(t)
 	n.answers["POST /v1/nodes/h1/drain"] = []any{map[string]any{}}

@@ -11,6 +11,7 @@
 //	POST   /v1/protections                     ProtectRequest -> core.Protection; the first copy has begun
 //	DELETE /v1/protections/{domain}
 //	PATCH  /v1/protections/{domain}            ChangeRequest -> core.Protection; it has begun
+//	GET    /v1/protections/{domain}/explain    core.Explanation
 //	POST   /v1/protections/{domain}/failover   FailoverRequest -> core.Protection; it has begun
 //	POST   /v1/nodes/{node}/drain, .../undrain -> core.Node
 //	GET    /metrics                            Prometheus

@@ -60,6 +60,7 @@ func (s *Server) Handler() http.Handler {
 	m.HandleFunc("GET /v1/check", answer(s.check))
 	m.HandleFunc("POST /v1/protections", s.onLeader(s.protect))
 	m.HandleFunc("DELETE /v1/protections/{domain}", s.onLeader(s.unprotect))
+	m.HandleFunc("GET /v1/protections/{domain}/explain", s.onLeader(s.explain))
 	m.HandleFunc("PATCH /v1/protections/{domain}", s.onLeader(s.change))
 	m.HandleFunc("POST /v1/protections/{domain}/failover", s.onLeader(s.failover))
 	m.HandleFunc("POST /v1/nodes/{node}/drain", s.onLeader(s.drain))

@@ -202,3 +202,20 @@ func TestPeerAddress(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestExplain(t *testing.T) {
+	w := newWorld(t, "h3", "h1", "h2", "h3")
+	get := func(e *core.Explanation) error {
+		return w.client("h1").Do(t.Context(), http.MethodGet, "/v1/protections/web1/explain", nil, e)
+	}
+	wantError(t, get(nil), CodeNotFound, 3, "web1 is not protected")
+	protected(t, w)
+	var e core.Explanation
+	if err := get(&e); err != nil || len(e.IfDead) != 3 || len(e.Events) != 2 || e.IfDead[0].Outcome != "goes on at h2, nothing is lost; then protected again on h3" {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	w.set(func() { w.live["h2"] = silent })
+	if err := get(&e); err != nil || e.Next != "to go on without h2: h2 is silent" {
+		t.Fatalf("%+v, %v", e, err)
+	}
+}

@@ -57,8 +57,11 @@ type NodeLiveness struct {
 	LastHeard time.Time // its last heartbeat; zero if not known
 }
 
-// alive is the one state that the server acts on.
-const alive = "alive"
+// The states that the server knows by name.
+const (
+	alive  = "alive"
+	silent = "silent"
+)
 
 // Cluster is what the server needs of the managers.
 type Cluster interface {

@@ -124,6 +124,8 @@ func (w *world) do(line string) string {
 		return w.show()
 	case "events":
 		return w.events()
+	case "explain":
+		return w.explain(a.pos[0])
 	case "decide", "obey":
 		return w.decide(verb == "obey")
 	}
@@ -226,4 +228,20 @@ func (w *world) decide(obey bool) string {
 		}
 	}
 	return or(strings.Join(lines, "\n"), "nothing")
+}
+
+func (w *world) explain(domain string) string {
+	e, err := Explain(w.s, w.view(), domain)
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	text := fmt.Sprintf("%s since %s", e.Phase, e.Since.Sub(time.Unix(0, 0)))
+	if e.Because != "" {
+		text += ", because: " + e.Because
+	}
+	text += "\nnext: " + e.Next
+	for _, d := range e.IfDead {
+		text += fmt.Sprintf("\nif %s dies: %s", d.Node, d.Outcome)
+	}
+	return text
 }
