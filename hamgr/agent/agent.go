@@ -50,6 +50,7 @@ type Agent struct {
 	mu        sync.Mutex // guards the tables; the jobs guard themselves
 	primaries map[string]*primary
 	backups   map[string]*backup
+	ends      map[string]domain.End  // how a primary's guest last ended, by libvirt's events
 	orders    map[string]trace.Event // the last one traced of each protection
 	probes    probeCache
 }
@@ -58,7 +59,7 @@ type Agent struct {
 func New(cfg Config, cluster Cluster) *Agent {
 	return &Agent{
 		cfg: cfg, cluster: cluster, log: cfg.Log.With("part", "agent"),
-		primaries: map[string]*primary{}, backups: map[string]*backup{}, orders: map[string]trace.Event{}, ready: make(chan struct{}),
+		primaries: map[string]*primary{}, backups: map[string]*backup{}, ends: map[string]domain.End{}, orders: map[string]trace.Event{}, ready: make(chan struct{}),
 	}
 }
 

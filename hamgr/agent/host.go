@@ -2,14 +2,10 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
-	"time"
 
-	"github.com/hamgr/hamgr/hamgr/core"
-	"github.com/hamgr/hamgr/hamgr/domain"
 	"github.com/hamgr/hamgr/qmp"
 	"github.com/hamgr/hamgr/qmp/colo"
 	"github.com/hamgr/hamgr/storage/wire"
@@ -23,55 +19,6 @@ func (a *Agent) recoverDomain(ctx context.Context, name string) error {
 		return err
 	}
 	return colo.Recover(ctx, qmp.New(qmp.NewPassthrough(a.host.Command(name))))
-}
-
-// howItEnded asks libvirt whether the guest still runs. A QEMU that has just died may
-// still count as running there for a moment.
-func (a *Agent) howItEnded(ctx context.Context, o core.Protection) domain.End {
-	for range 20 {
-		info, err := a.host.Lookup(ctx, o.Domain)
-		if errors.Is(err, domain.ErrNoDomain) {
-			return domain.EndCrash
-		}
-		if err == nil && info.State != "shutting down" {
-			return info.End
-		}
-		if sleep(ctx, 10*time.Millisecond) != nil {
-			break
-		}
-	}
-	return domain.EndNone
-}
-
-// watchDomains tells the cluster of guests that end while no session watches them.
-func (a *Agent) watchDomains(ctx context.Context) {
-	events := a.host.Events(ctx)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case e := <-events:
-			a.domainEnded(ctx, e)
-		}
-	}
-}
-
-func (a *Agent) domainEnded(ctx context.Context, e domain.Event) {
-	a.mu.Lock()
-	job := a.primaries[e.Domain]
-	a.mu.Unlock()
-	if job == nil {
-		return
-	}
-	o, _ := job.current()
-	if o == nil || o.Primary != a.cfg.Node || o.Phase != core.Solo {
-		return // a session notices by itself
-	}
-	if e.End == domain.EndByRequest {
-		job.tell(ctx, core.Command{Kind: core.Unprotect, Domain: o.Domain, Generation: o.Generation, Cause: "the guest was shut down"})
-	} else {
-		job.guestDied(ctx, *o)
-	}
 }
 
 // checkMemory refuses a replica that would not fit into the memory of this host.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
+	"github.com/hamgr/hamgr/qmp/colo"
 )
 
 // primary is the running side of one protection. Its goroutine owns the output
@@ -34,6 +35,7 @@ type primary struct {
 	wake  chan struct{} // closed at each change of order
 	out   output
 	adopt bool
+	pid   int // of the guest's QEMU in the last session
 }
 
 func newPrimary(a *Agent, p core.Protection, adopt bool) *primary {
@@ -150,7 +152,8 @@ func (p *primary) sessionEnded(ctx context.Context, o core.Protection, cause err
 		return
 	}
 	p.log.Warn("checkpoints stopped", "generation", o.Generation, "cause", cause)
-	switch end := p.agent.howItEnded(ctx, o); end {
+	dying := errors.Is(cause, errHung) || errors.Is(cause, colo.ErrTruncated)
+	switch end := p.agent.howItEnded(ctx, o.Domain, p.pid, dying); end {
 	case domain.EndNone:
 		p.giveUpBackup(ctx, *now, cause.Error())
 	case domain.EndByRequest:

@@ -49,6 +49,7 @@ func (a *Agent) reconcile(ctx context.Context, s core.State, adopt bool) {
 		}
 		if job.stopped() {
 			delete(a.primaries, name)
+			delete(a.ends, name)
 		}
 	}
 	for name, b := range a.backups {

@@ -39,6 +39,7 @@ type session struct {
 	clock   time.Time // when the last epoch began
 	asked   core.Mode // the mode the cluster was told of
 	tellers sync.WaitGroup
+	qemu    patience
 }
 
 // session protects the guest until something fails or the order changes. On return
@@ -54,6 +55,7 @@ func (p *primary) session(ctx context.Context, o core.Protection) error {
 	if err != nil {
 		return err
 	}
+	p.pid = info.PID
 	s := &session{p: p, order: o, info: info, ckpt: wire.NewCheckpoint(), synced: make(chan error, 1)}
 	defer s.tellers.Wait()
 	defer cancel(nil)
@@ -67,10 +69,17 @@ func (p *primary) session(ctx context.Context, o core.Protection) error {
 	if err := s.arm(ctx); err != nil {
 		return why(ctx, err)
 	}
-	if err = s.epochs(ctx); errors.Is(err, errMoved) {
+	watch.Go(func() { s.qemu.watch(ctx, func() { cancel(errHung) }) })
+	err = s.epochs(ctx)
+	switch cause := why(ctx, err); {
+	case errors.Is(err, errMoved):
 		return err
+	case errors.Is(cause, errHung) && p.isProtected():
+		p.endHung(info.PID)
+		return cause
+	default:
+		return s.disarm(cause)
 	}
-	return s.disarm(why(ctx, err))
 }
 
 // cancelOnChange ends a session whose generation is no longer the cluster's.
@@ -172,7 +181,7 @@ func (s *session) epochs(ctx context.Context) error {
 
 // epoch is one turn of the life of an epoch (ARCHITECTURE.md).
 func (s *session) epoch(ctx context.Context, n uint64) error {
-	if err := s.colo.WaitRequest(ctx); err != nil {
+	if err := s.qemu.during(func() error { return s.colo.WaitRequest(ctx) }); err != nil {
 		return err
 	}
 	if err := sleep(ctx, time.Until(s.clock.Add(s.order.Epoch))); err != nil {
@@ -183,7 +192,11 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 	if o == nil {
 		return errors.New("the protection has ended")
 	}
-	ended, err := s.capture(ctx, n, *o)
+	var ended bufferqdisc.Epoch
+	err := s.qemu.during(func() (err error) {
+		ended, err = s.capture(ctx, n, *o)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -129,11 +129,16 @@ func protectedAfter(t *testing.T, b *Bed, generation uint64) api.ProtectionStatu
 	return s.Protections[0]
 }
 
-// kill waits for a process by that name: it may be about to be started again.
 func kill(t *testing.T, b *Bed, host, name string) {
 	t.Helper()
+	signal(t, b, host, "-KILL", name)
+}
+
+// signal waits for a process by that name: it may be about to be started again.
+func signal(t *testing.T, b *Bed, host, kind, name string) {
+	t.Helper()
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		out, err := b.Host(host).Exec(t.Context(), "pkill", "-KILL", "-f", name)
+		out, err := b.Host(host).Exec(t.Context(), "pkill", kind, "-f", name)
 		if err == nil {
 			return
 		}
@@ -164,6 +169,17 @@ func TestQEMUKilled(t *testing.T) {
 	} else {
 		t.Logf("memory checked: %s", strings.TrimSpace(out))
 	}
+	verdict(t, b, c)
+}
+
+// TestQEMUHangs stops QEMU: its process lives, and the guest does not.
+func TestQEMUHangs(t *testing.T) {
+	b, c := protectedGuest(t)
+	signal(t, b, "h1", "-STOP", "^/usr/bin/qemu-system-x86_64 -name guest=g1")
+	if p := protectedAfter(t, b, 1); p.Primary != "h2" {
+		t.Errorf("g1 is on %s, not on its backup h2", p.Primary)
+	}
+	waitAnswers(t, c, 20)
 	verdict(t, b, c)
 }
 

@@ -1,0 +1,155 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hamgr/hamgr/hamgr/core"
+	"github.com/hamgr/hamgr/hamgr/domain"
+)
+
+const (
+	// endingTimeout is for how long libvirt may take to say how a QEMU that is gone ended.
+	endingTimeout = 5 * time.Second
+	endingPoll    = 5 * time.Millisecond
+	// dyingTimeout is for how long a process may go on that has closed its sockets.
+	dyingTimeout = time.Second
+)
+
+// howItEnded says whether the guest's run is over and whether somebody wanted that. A
+// process that lives is a guest that lives, whatever libvirtd does at the moment; of one
+// that is gone libvirt knows whether it was asked to go, a moment later. dying: it is on
+// its way, by the look of it.
+func (a *Agent) howItEnded(ctx context.Context, name string, pid int, dying bool) domain.End {
+	ctx, cancel := context.WithTimeout(ctx, endingTimeout)
+	defer cancel()
+	for start := time.Now(); ctx.Err() == nil; {
+		if pid != 0 && domain.Alive(pid) {
+			if dying && time.Since(start) < dyingTimeout && sleep(ctx, endingPoll) == nil {
+				continue
+			}
+			return domain.EndNone
+		}
+		info, err := a.host.Lookup(ctx, name)
+		switch {
+		case errors.Is(err, domain.ErrNoDomain):
+			return a.lastEnd(name)
+		case err == nil && info.Running(): // started again meanwhile
+			return domain.EndNone
+		case err == nil && info.End != domain.EndNone:
+			return info.End
+		}
+		_ = sleep(ctx, endingPoll)
+	}
+	return domain.EndCrash
+}
+
+// lastEnd is for a domain that libvirt has forgotten: one without a definition.
+func (a *Agent) lastEnd(name string) domain.End {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if end, ok := a.ends[name]; ok {
+		return end
+	}
+	return domain.EndCrash
+}
+
+// watchDomains tells the cluster of guests that end while no session watches them.
+func (a *Agent) watchDomains(ctx context.Context) {
+	events := a.host.Events(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-events:
+			a.domainEnded(ctx, e)
+		}
+	}
+}
+
+func (a *Agent) domainEnded(ctx context.Context, e domain.Event) {
+	a.mu.Lock()
+	job := a.primaries[e.Domain]
+	if job != nil {
+		a.ends[e.Domain] = e.End
+	}
+	a.mu.Unlock()
+	if job == nil {
+		return
+	}
+	o, _ := job.current()
+	if o == nil || o.Primary != a.cfg.Node || o.Phase != core.Solo {
+		return // a session notices by itself
+	}
+	if e.End == domain.EndByRequest {
+		job.tell(ctx, core.Command{Kind: core.Unprotect, Domain: o.Domain, Generation: o.Generation, Cause: "the guest was shut down"})
+	} else {
+		job.guestDied(ctx, *o)
+	}
+}
+
+// errHung ends the session of a QEMU that does not go on.
+var errHung = errors.New("QEMU hangs: it has not taken part in a checkpoint for 4 s")
+
+const (
+	hungTick  = 500 * time.Millisecond
+	hungTicks = 8 // less than captureTimeout
+)
+
+// patience watches that QEMU goes on while a session waits for it. It counts ticks and not
+// time: a hamgr that stood still itself has counted none.
+type patience struct {
+	waits atomic.Bool
+	turns atomic.Uint64
+}
+
+// during marks a wait for QEMU.
+func (w *patience) during(f func() error) error {
+	w.turns.Add(1)
+	w.waits.Store(true)
+	defer w.waits.Store(false)
+	return f()
+}
+
+// watch calls hung once a single wait has lasted for too long, or returns with ctx.
+func (w *patience) watch(ctx context.Context, hung func()) {
+	tick := time.NewTicker(hungTick)
+	defer tick.Stop()
+	last, ticks := uint64(0), 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if turn := w.turns.Load(); !w.waits.Load() || turn != last {
+			last, ticks = turn, 0
+			continue
+		}
+		if ticks++; ticks >= hungTicks {
+			hung()
+			return
+		}
+	}
+}
+
+func (p *primary) isProtected() bool {
+	o, _ := p.current()
+	return o != nil && o.Phase == core.Protected
+}
+
+// endHung ends a QEMU that does not go on, so that it can never speak again: its backup
+// has the guest.
+func (p *primary) endHung(pid int) {
+	p.log.Error("ending a QEMU that hangs", "pid", pid)
+	if pid == 0 {
+		return
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		p.log.Error("it could not be ended; its output stays held", "err", err)
+	}
+}
