@@ -14,8 +14,12 @@ build: deps ## out/bin/hamgr
 	$(GO) build -o $(OUT)/bin/hamgr ./cmd/hamgr
 
 demo: deps ## the main job: a protected VM outlives its host (KEEP=1 leaves it running)
-	@$(GO) build -o $(OUT)/bin/demo ./test/demo
+	@$(GO) build -o $(OUT)/bin/ ./test/demo ./test/lab/cmd/lab
 	@$(OUT)/bin/demo $(if $(filter 1,$(KEEP)),-keep)
+
+lab: deps ## out/bin/lab: hosts to try things on, as many as you like
+	@$(GO) build -o $(OUT)/bin/ ./test/lab/cmd/lab
+	@$(OUT)/bin/lab --help
 
 bench: deps ## the figures that hamgr promises, from real runs, into out/bench (ONLY=path: one section)
 	@$(GO) build -o $(OUT)/bin/bench ./test/bench
@@ -33,4 +37,4 @@ deps: ## what this machine needs to build: a C compiler for libvirt's binding
 clean: ## remove what was built and written here
 	rm -rf $(OUT)
 
-.PHONY: help build demo bench test deps clean
+.PHONY: help build demo lab bench test deps clean

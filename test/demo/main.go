@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/hamgr/hamgr/test/lab"
+	"github.com/hamgr/hamgr/test/lab/control"
 	"github.com/hamgr/hamgr/test/testbed"
 )
 
@@ -29,6 +31,19 @@ func main() {
 }
 
 func run(ctx context.Context, out string, keep bool) error {
+	if keep {
+		server, asked, err := control.Listen(ctx, control.DefaultDir())
+		if err != nil {
+			return err
+		}
+		defer server.Close()
+		return demo(asked, out, server)
+	}
+	return demo(ctx, out, nil)
+}
+
+// demo leaves everything running for a server, if there is one, until ctx ends.
+func demo(ctx context.Context, out string, keep *control.Server) error {
 	say("three hosts, each with libvirtd and hamgr, and a client")
 	b, err := testbed.Up(ctx, testbed.Options{Hosts: 3, Out: out, Progress: os.Stdout})
 	if err != nil {
@@ -46,17 +61,18 @@ func run(ctx context.Context, out string, keep bool) error {
 	fmt.Println()
 	report.Table(os.Stdout)
 	fmt.Printf("\n%s/report.json and %s/timeline.png have it all\n", out, out)
-	if keep {
-		tryNext(b)
+	if keep != nil {
+		keep.Serve(b.Lab, filepath.Join(b.Out, "logs"))
+		tryNext()
 		<-ctx.Done()
 	}
 	return report.Verdict()
 }
 
-func tryNext(b *testbed.Bed) {
+func tryNext() {
 	fmt.Println("\nleft running until you press ^C; in another terminal:")
-	for _, what := range []string{"/opt/hamgr/bin/hamgr status --watch", "/opt/hamgr/bin/hamgr events", "virsh list"} {
-		fmt.Printf("  nsenter -t %d -a -- %s\n", b.Host("h2").Pid(), what)
+	for _, what := range []string{"exec h2 -- hamgr status --watch", "exec h2 -- hamgr events", "exec h2", "start h1", "poweroff h2", "--help"} {
+		fmt.Println("  out/bin/lab " + what)
 	}
 }
 

@@ -3,6 +3,9 @@
 // libvirtd and whatever services it is given. Two bridges in a namespace of their own
 // are the switches: "mgmt" and "guest".
 //
+// Hosts start, lose power, are cut off and connected again, stand still and go on, and run
+// commands. Package control lets other processes do that, cmd/lab people.
+//
 // All of it hangs on the process that made it: when that ends, however it ends, the
 // kernel kills the hosts' init processes, and with them every process, mount, link and
 // namespace. Nothing needs to be swept.

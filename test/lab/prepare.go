@@ -102,7 +102,7 @@ func build(ctx context.Context, cache, root string, progress io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(progress, "  lab: building the hosts' root file system, once (about a minute)")
-	if err := logged(ctx, root+".log", "sh", "-c", recipe, "recipe", mirror, tmp); err != nil {
+	if err := logged(ctx, root+".log", progress, "sh", "-c", recipe, "recipe", mirror, tmp); err != nil {
 		return err
 	}
 	if err := warm(ctx, tmp, root+".warm"); err != nil {
@@ -164,20 +164,4 @@ func mirror(ctx context.Context) (string, error) {
 		}
 	}
 	return "", errors.New("apt on this machine knows no Debian mirror")
-}
-
-// logged runs a command with its output in a file, whose end is shown if it fails.
-func logged(ctx context.Context, path, name string, args ...string) error {
-	log, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Run(); err != nil {
-		text, _ := os.ReadFile(path)
-		return fmt.Errorf("%w; the end of %s:\n%s", err, path, text[max(0, len(text)-2000):])
-	}
-	return nil
 }

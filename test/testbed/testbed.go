@@ -104,19 +104,29 @@ func buildAll(ctx context.Context, out string, p lab.Paths, o Options) error {
 	return image.Build(ctx, p.Vmlinuz, p.Modules, filepath.Join(out, "guest"))
 }
 
-// StartGuest defines and starts g1 on a host and waits until its ledger answers.
-func (b *Bed) StartGuest(ctx context.Context, host string, memoryMiB uint) error {
-	return b.Start(ctx, host, image.Guest{Name: "g1", MemoryMiB: memoryMiB, MAC: "52:54:00:78:00:01", IP: guestAddr + "/24", IP6: "fd78::201/64"})
+// G1 is the guest that most tests use.
+func G1(memoryMiB uint) image.Guest {
+	return image.Guest{Name: "g1", MemoryMiB: memoryMiB, MAC: "52:54:00:78:00:01", IP: guestAddr + "/24", IP6: "fd78::201/64"}
 }
 
-// Start defines and starts a guest on a host and waits until 10.78.0.201 answers.
-func (b *Bed) Start(ctx context.Context, host string, g image.Guest) error {
+// StartGuest defines and starts g1 on a host and waits until its ledger answers.
+func (b *Bed) StartGuest(ctx context.Context, host string, memoryMiB uint) error {
+	return b.Start(ctx, host, G1(memoryMiB))
+}
+
+// WriteDomain shows a guest's definition to the hosts, as /opt/hamgr/guest/NAME.xml.
+func (b *Bed) WriteDomain(g image.Guest) error {
 	g.Dir = "/opt/hamgr/guest"
 	xml, err := g.XML()
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(b.Out, "guest", g.Name+".xml"), []byte(xml), 0o644); err != nil {
+	return os.WriteFile(filepath.Join(b.Out, "guest", g.Name+".xml"), []byte(xml), 0o644)
+}
+
+// Start defines and starts a guest on a host and waits until 10.78.0.201 answers.
+func (b *Bed) Start(ctx context.Context, host string, g image.Guest) error {
+	if err := b.WriteDomain(g); err != nil {
 		return err
 	}
 	h := b.Host(host)
