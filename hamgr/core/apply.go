@@ -179,7 +179,24 @@ func unprotect(s *State, c Command) (Event, error) {
 	s.Retired = max(s.Retired, p.Generation)
 	s.Protections = maps.Clone(s.Protections)
 	delete(s.Protections, c.Domain)
+	s.Ended = remembered(s.Ended, p.Domain, Ended{UUID: p.UUID, Primary: p.Primary, Generation: p.Generation, Index: s.Index})
 	return Event{Domain: p.Domain, Node: p.Primary, Target: p.Backup, Generation: p.Generation}, nil
+}
+
+// remembered is ended plus e, without the oldest if there are too many.
+func remembered(ended map[string]Ended, domain string, e Ended) map[string]Ended {
+	next := with(ended, domain, e)
+	if len(next) <= EndedKept {
+		return next
+	}
+	oldest := domain
+	for name, x := range next {
+		if x.Index < next[oldest].Index {
+			oldest = name
+		}
+	}
+	delete(next, oldest)
+	return next
 }
 
 func checkMode(m Mode) error {

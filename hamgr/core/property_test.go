@@ -51,6 +51,9 @@ func (h *history) check(t *rapid.T, before, after State, c Command) {
 	if has && now.Generation < h.highest[c.Domain] {
 		t.Fatalf("%s of %s: generation went from %d back to %d", c.Kind, c.Domain, h.highest[c.Domain], now.Generation)
 	}
+	if e := after.Ended[c.Domain]; had && !has && (e.Primary != old.Primary || e.Generation != old.Generation || e.UUID != old.UUID) {
+		t.Fatalf("%s ended as %+v and is remembered as %+v", c.Domain, old, e)
+	}
 	if c.Kind == FailOver && !c.Silenced && (old.Mode != Buffer || old.Wanted != "") {
 		t.Fatalf("%s was taken over while it could emit: %+v", c.Domain, old)
 	}
@@ -174,12 +177,29 @@ func TestDecisionsAreAccepted(t *testing.T) {
 }
 
 func TestCloneSharesNothing(t *testing.T) {
-	s := State{Nodes: map[string]Node{"h1": {}}, Events: []Event{{Index: 1}},
+	s := State{Nodes: map[string]Node{"h1": {}}, Events: []Event{{Index: 1}}, Ended: map[string]Ended{"g": {}},
 		Protections: map[string]Protection{"g": {Refused: map[string]string{"h2": "x"}}}}
 	c := s.Clone()
-	c.Nodes["h2"], c.Events[0].Index = Node{}, 2
+	c.Nodes["h2"], c.Events[0].Index, c.Ended["x"] = Node{}, 2, Ended{}
 	c.Protections["g"].Refused["h2"] = "y"
-	if len(s.Nodes) != 1 || s.Events[0].Index != 1 || s.Protections["g"].Refused["h2"] != "x" {
+	if len(s.Nodes) != 1 || len(s.Ended) != 1 || s.Events[0].Index != 1 || s.Protections["g"].Refused["h2"] != "x" {
 		t.Fatalf("the original changed: %+v", s)
+	}
+}
+
+// TestTheOldestEndIsForgotten, and no other.
+func TestTheOldestEndIsForgotten(t *testing.T) {
+	s := State{Nodes: map[string]Node{"h1": {}}}
+	domain := func(i int) string { return fmt.Sprintf("g%d", i) }
+	for i := range EndedKept + 2 {
+		p := Protection{Domain: domain(i), UUID: domain(i), Primary: "h1"}
+		for _, c := range []Command{{Kind: Protect, Protection: &p}, {Kind: Unprotect, Domain: p.Domain}} {
+			if err := Apply(&s, s.Index+1, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, ok := s.Ended[domain(1)]; ok || len(s.Ended) != EndedKept || s.Ended[domain(2)].Primary != "h1" {
+		t.Fatalf("%d are remembered", len(s.Ended))
 	}
 }

@@ -130,6 +130,9 @@ type State struct {
 	Protections map[string]Protection `json:"protections"`
 	Events      []Event               `json:"events"` // the newest EventsKept
 
+	// Ended is what is remembered of protections that are over, by domain, the newest EndedKept.
+	Ended map[string]Ended `json:"ended,omitempty"`
+
 	// Retired is the highest generation of any protection that has ended. A new one
 	// starts above it, so that a domain's numbers never go back, whatever its name.
 	Retired uint64 `json:"retired_generation,omitempty"`
@@ -139,5 +142,17 @@ type State struct {
 	Moved uint64 `json:"moved,omitempty"`
 }
 
-// EventsKept bounds State.Events.
-const EventsKept = 256
+// Ended says who had a guest when its protection ended. A node that had it before, and has
+// missed a failover and the end, finds out that it is not the one to let its copy speak.
+type Ended struct {
+	UUID       string `json:"uuid"`
+	Primary    string `json:"primary"`
+	Generation uint64 `json:"generation"`
+	Index      uint64 `json:"index"` // of the end
+}
+
+// EventsKept bounds State.Events, EndedKept State.Ended.
+const (
+	EventsKept = 256
+	EndedKept  = 1024
+)
