@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
+	"github.com/hamgr/hamgr/internal/mutant"
 	"github.com/vishvananda/netlink"
 )
 
@@ -147,6 +148,9 @@ func (p *Plug) EndEpoch() (uint64, error) {
 		}
 		if err := p.tell(actBuffer); err != nil {
 			return 0, err
+		}
+		if mutant.Is(mutant.SecondBuffer) {
+			p.tell(actBuffer)
 		}
 		p.ended = true
 	}

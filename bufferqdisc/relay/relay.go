@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
+	"github.com/hamgr/hamgr/internal/mutant"
 	"github.com/vishvananda/netlink"
 )
 
@@ -119,6 +120,9 @@ func (r *Relay) Release(epoch uint64) error {
 	defer r.sending.Unlock()
 	if err := r.mayRelease(epoch); err != nil {
 		return err
+	}
+	if mutant.Is(mutant.SecondBuffer) {
+		epoch++
 	}
 	var errs []error
 	for _, n := range r.nics {

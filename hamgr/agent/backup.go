@@ -14,6 +14,7 @@ import (
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
 	"github.com/hamgr/hamgr/hamgr/trace"
+	"github.com/hamgr/hamgr/internal/mutant"
 	"github.com/hamgr/hamgr/qmp/colo"
 	"github.com/hamgr/hamgr/storage"
 	"github.com/hamgr/hamgr/storage/wire"
@@ -194,13 +195,24 @@ func (b *backup) take(rep *storage.Replica, r *wire.Receiver, f wire.Frame) erro
 	case wire.TypeDeviceState:
 		rep.SetDeviceState(f.Payload)
 	case wire.TypeEnd:
-		if err := rep.Commit(g, f.Epoch, f.Count); err != nil {
-			return err
-		}
-		b.trace(trace.Committed, f.Epoch)
-		return r.Commit(f.Epoch)
+		return b.end(rep, r, f)
 	}
 	return nil
+}
+
+// end applies a whole checkpoint and then, only then, tells the primary.
+func (b *backup) end(rep *storage.Replica, r *wire.Receiver, f wire.Frame) error {
+	if mutant.Is(mutant.AckBeforeApply) {
+		r.Commit(f.Epoch)
+	}
+	if err := rep.Commit(b.hello.Generation, f.Epoch, f.Count); err != nil {
+		return err
+	}
+	b.trace(trace.Committed, f.Epoch)
+	if mutant.Is(mutant.AckBeforeApply) {
+		return nil
+	}
+	return r.Commit(f.Epoch)
 }
 
 // obsolete says that the cluster no longer wants this replica.

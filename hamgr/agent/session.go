@@ -12,6 +12,7 @@ import (
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
 	"github.com/hamgr/hamgr/hamgr/trace"
+	"github.com/hamgr/hamgr/internal/mutant"
 	"github.com/hamgr/hamgr/qmp"
 	"github.com/hamgr/hamgr/qmp/colo"
 	"github.com/hamgr/hamgr/storage/wire"
@@ -36,8 +37,9 @@ type session struct {
 	colo    *colo.Session
 	ckpt    *wire.Checkpoint
 	synced  chan error
-	clock   time.Time // when the last epoch began
-	asked   core.Mode // the mode the cluster was told of
+	clock   time.Time         // when the last epoch began
+	ended   bufferqdisc.Epoch // of the output, whose checkpoint is under way; 0: none
+	asked   core.Mode         // the mode the cluster was told of
 	tellers sync.WaitGroup
 	qemu    patience
 }
@@ -156,6 +158,9 @@ const pollDelay = 2 * time.Millisecond
 
 // disarm takes QEMU out of COLO, whatever ended the session; the guest runs on.
 func (s *session) disarm(cause error) error {
+	if mutant.Is(mutant.ReleaseOnError) && s.p.out.held {
+		s.p.out.buffer.Open()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := s.colo.Disarm(ctx); err != nil {
@@ -192,9 +197,8 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 	if o == nil {
 		return errors.New("the protection has ended")
 	}
-	var ended bufferqdisc.Epoch
 	err := s.qemu.during(func() (err error) {
-		ended, err = s.capture(ctx, n, *o)
+		s.ended, err = s.capture(ctx, n, *o)
 		return err
 	})
 	if err != nil {
@@ -206,8 +210,8 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 	}
 	s.trace(trace.Acked, n, time.Time{})
 	s.p.stats.epoch(paused, time.Since(s.clock)-paused, s.ckpt)
-	if ended > 0 {
-		if err := s.p.out.buffer.Release(ended); err != nil {
+	if s.ended > 0 {
+		if err := s.p.out.buffer.Release(s.ended); err != nil {
 			return fmt.Errorf("output buffer: %w", err)
 		}
 		s.trace(trace.Released, n, time.Time{})
@@ -251,7 +255,13 @@ func (s *session) ship(ctx context.Context, n uint64) error {
 	if err := s.sender.Ship(ctx, s.ckpt); err != nil {
 		return fmt.Errorf("backup %s: %w", s.order.Backup, err)
 	}
+	if mutant.Is(mutant.ReleaseWhenWritten) && s.ended > 0 {
+		s.p.out.buffer.Release(s.ended)
+	}
 	got, err := s.sender.WaitCommit(ctx)
+	if mutant.Is(mutant.IgnoreFailedCommit) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("backup %s did not commit epoch %d: %w", s.order.Backup, n, err)
 	}

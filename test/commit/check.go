@@ -167,10 +167,13 @@ func (c *checker) order(m matched) {
 
 // emission: a committed frame goes out with its epoch, not later, and not never.
 func (c *checker) emission(o *output, s *sighting) {
-	if s.accused || s.state != held || s.boundary < 0 || o.boundaries[s.boundary].commit.IsZero() || c.faulty(s) {
+	if s.accused || s.state != held || s.boundary < 0 || c.faulty(s) {
 		return
 	}
 	b := o.boundaries[s.boundary]
+	if b.commit.IsZero() || b.generation != s.generation { // held by a session that has failed since
+		return
+	}
 	next, after := o.commitAfter(s.boundary), o.commitAfter(s.boundary+1)
 	switch {
 	case s.seen.IsZero() && !after.IsZero() && c.leaves(s.packet):

@@ -1,7 +1,10 @@
 package commit
 
 import (
+	"image/png"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -246,5 +249,29 @@ func TestReportFigures(t *testing.T) {
 	}
 	if len(r.Violations) > 0 || time.Duration(r.After.P50) < 0 {
 		t.Fatalf("%+v", r)
+	}
+}
+
+func TestPlot(t *testing.T) {
+	w := protected(t)
+	for _, r := range []Report{w.check(Options{}), {}} {
+		if err := r.Plot(filepath.Join(t.TempDir(), "empty.png")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.emit(110, 111, "h1", w.udp(true, "! x"))
+	w.emit(111, 131, "h1", w.udp(true, "! y"))
+	r := w.check(Options{})
+	file := filepath.Join(t.TempDir(), "commit.png")
+	if err := r.Plot(file); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := png.Decode(f); err != nil {
+		t.Fatal(err)
 	}
 }

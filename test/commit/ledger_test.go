@@ -105,6 +105,7 @@ func TestUDPGaps(t *testing.T) {
 		w.ask(ms, w.udp(false, "a 1 text\n"))
 		w.ask(ms+2000, w.udp(false, "a 1 text\n")) // again
 		w.emit(ms+2001, ms+2001.1, "h2", w.udp(true, chain.New().Answer("a 1 text")))
+		w.ask(9000, w.udp(false, "later"))
 		return w
 	}
 	w := lost(240)
@@ -122,6 +123,19 @@ func TestUDPGaps(t *testing.T) {
 	w.want(w.check(Options{Faults: []Fault{{"h2", at(1300), at(1400)}}}))
 }
 
+// TestLostAtAStop: what comes while QEMU stops the guest is not for hamgr to keep.
+func TestLostAtAStop(t *testing.T) {
+	w := protected(t)
+	w.ask(140, w.udp(false, "a 1 text\n"))
+	w.want(w.check(Options{})) // it may still be answered
+	w.ask(1200, w.udp(false, "later"))
+	w.want(w.check(Options{}), Gap)
+	w.note(141, trace.Event{Node: "h1", Kind: trace.Boundary, Generation: 2, Epoch: 9, Asked: at(139)})
+	if r := w.check(Options{}); r.UDP.AtStop != 1 || r.Err() != nil {
+		t.Fatalf("%+v, %v", r.UDP, r.Err())
+	}
+}
+
 // TestAgentRestarted: from the last commit until the new agent opens, answers may be missing.
 func TestAgentRestarted(t *testing.T) {
 	w := protected(t)
@@ -130,6 +144,7 @@ func TestAgentRestarted(t *testing.T) {
 	w.ask(4900, w.udp(false, "a 1 text\n"))
 	w.want(w.check(Options{}))
 	w.ask(6100, w.udp(false, "a 2 text\n"))
+	w.ask(9000, w.udp(false, "later"))
 	w.want(w.check(Options{}), Gap)
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/gopacket/gopacket/afpacket"
@@ -15,8 +14,6 @@ import (
 )
 
 const (
-	tapPrefix = "vnet" // libvirt names a guest's taps so
-
 	// Of the ring that a socket shares with the kernel: 8 MiB, and how long a frame may
 	// wait in it. Time stamps are the kernel's and do not depend on it.
 	blockSize    = 1 << 19
@@ -39,7 +36,7 @@ type listener struct {
 // hear opens a socket in the namespace of a process: on one device, or with an empty
 // name on all but those in deaf. Only frames that a device receives count; those with a
 // mark do not: no guest's frame has one until a buffer has had it.
-func hear(pid int, device string, deaf func(name string) bool) (*listener, error) {
+func hear(pid int, device string, deaf func(netlink.Link) bool) (*listener, error) {
 	l := &listener{stop: make(chan struct{}), done: make(chan struct{})}
 	ns, err := netns.GetFromPid(pid)
 	if err != nil {
@@ -68,7 +65,7 @@ func hear(pid int, device string, deaf func(name string) bool) (*listener, error
 }
 
 // filter accepts what was received, is not marked, and did not come by a deaf device.
-func (l *listener) filter(deaf func(name string) bool) ([]bpf.RawInstruction, error) {
+func (l *listener) filter(deaf func(netlink.Link) bool) ([]bpf.RawInstruction, error) {
 	const packetOutgoing = unix.PACKET_OUTGOING
 	prog := []bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtType}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: packetOutgoing, SkipTrue: 1}, bpf.RetConstant{},
@@ -80,7 +77,7 @@ func (l *listener) filter(deaf func(name string) bool) ([]bpf.RawInstruction, er
 			return nil, err
 		}
 		for _, d := range all {
-			if deaf(d.Attrs().Name) {
+			if deaf(d) {
 				prog = append(prog, bpf.LoadExtension{Num: bpf.ExtInterfaceIndex},
 					bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(d.Attrs().Index), SkipTrue: 1}, bpf.RetConstant{})
 			}
@@ -103,6 +100,10 @@ func inside(ns netns.NsHandle, f func() error) error {
 	return <-result
 }
 
+// isTap tells a guest's tap from other devices, those of an output buffer among them: it
+// is a port of a bridge.
+func isTap(d netlink.Link) bool { return d.Type() == "tuntap" && d.Attrs().MasterIndex != 0 }
+
 // taps names the guest's devices; the kernel's number for one is never another's.
 func (l *listener) taps() func(int) string {
 	names := map[int]string{}
@@ -111,7 +112,7 @@ func (l *listener) taps() func(int) string {
 			return name
 		}
 		name := ""
-		if d, err := l.links.LinkByIndex(index); err == nil && strings.HasPrefix(d.Attrs().Name, tapPrefix) {
+		if d, err := l.links.LinkByIndex(index); err == nil && isTap(d) {
 			name = d.Attrs().Name
 		}
 		names[index] = name

@@ -50,18 +50,17 @@ func match(o *output, inside, outside []packet) matched {
 	return m
 }
 
-// assign gives a frame on the network to the emission, among those that are alike and
-// not given away, which had the right to go for the longest time. With none, it is early.
+// assign gives a frame on the network to the last emission, among those that are alike
+// and not given away, which has the right to go: the earlier ones may have been lost. With
+// none, it is early.
 func (m *matched) assign(p packet, alike []*sighting) {
 	var best, cause *sighting
 	for _, s := range alike {
 		if !s.seen.IsZero() || s.Time.After(p.Time) {
 			continue
 		}
-		if cause == nil {
-			cause = s
-		}
-		if !s.from.IsZero() && !s.from.After(p.Time) && (best == nil || s.from.Before(best.from)) {
+		cause = s
+		if !s.from.IsZero() && !s.from.After(p.Time) {
 			best = s
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 // Recorder keeps the frames of a run, from inside its hosts and from its network.
@@ -22,11 +24,11 @@ const maxRecorded = 1 << 30
 // NewRecorder makes an empty one. Close it.
 func NewRecorder() *Recorder { return &Recorder{listeners: map[string]*listener{}} }
 
-// Inside records what guests emit on a host: what arrives at libvirt's taps in the
+// Inside records what guests emit on a host: what arrives at taps in bridges, in the
 // network namespace of a process. One that heard this host before, which has died, is
 // replaced.
 func (r *Recorder) Inside(host string, pid int) error {
-	l, err := hear(pid, "", func(name string) bool { return len(name) < len(tapPrefix) || name[:len(tapPrefix)] != tapPrefix })
+	l, err := hear(pid, "", func(d netlink.Link) bool { return !isTap(d) })
 	if err != nil {
 		return err
 	}

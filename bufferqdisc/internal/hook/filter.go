@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/hamgr/hamgr/internal/mutant"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -165,8 +166,12 @@ func (t *Tap) clsact() *netlink.Clsact {
 }
 
 func (t *Tap) attrs(prio uint16) netlink.FilterAttrs {
+	protocol := uint16(unix.ETH_P_ALL)
+	if mutant.Is(mutant.OnlyIP) {
+		protocol = unix.ETH_P_IP
+	}
 	return netlink.FilterAttrs{
-		LinkIndex: t.Index, Parent: netlink.HANDLE_MIN_INGRESS, Protocol: unix.ETH_P_ALL, Priority: prio,
+		LinkIndex: t.Index, Parent: netlink.HANDLE_MIN_INGRESS, Protocol: protocol, Priority: prio,
 	}
 }
 

@@ -1,0 +1,107 @@
+package load
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/hamgr/hamgr/test/guest/client"
+	"github.com/hamgr/hamgr/test/guest/ledger/chain"
+	"github.com/vishvananda/netns"
+)
+
+// flow is one client of the ledger.
+type flow struct {
+	load    *Load
+	name    string
+	network string
+	addr    netip.AddrPort
+	ns      netns.NsHandle
+	random  *rand.Rand
+
+	check  client.Checker
+	number uint64
+	result Result
+}
+
+func (f *flow) run(ctx context.Context) {
+	f.result.Flow, f.check.Name = f.name, f.name
+	if err := f.ask(ctx); err != nil {
+		f.result.Error, f.result.RolledBack = err.Error(), rolledBack(err)
+	}
+	f.load.mu.Lock()
+	defer f.load.mu.Unlock()
+	f.load.results = append(f.load.results, f.result)
+}
+
+func (f *flow) ask(ctx context.Context) error {
+	dialing, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := dial(dialing, f.ns, f.network, f.addr.String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	exchange := f.overTCP(conn)
+	if f.network == "udp" {
+		exchange = f.overUDP(conn)
+	}
+	for wait(ctx, time.Duration(f.random.ExpFloat64()*float64(f.load.Interval))) {
+		f.number++
+		f.result.Requests++
+		answer, err := exchange(f.check.Next("text"))
+		if err == nil {
+			err = f.check.Answer(answer)
+		}
+		if err != nil {
+			return fmt.Errorf("request %d: %w", f.number, err)
+		}
+	}
+	return nil
+}
+
+// overTCP sends a line and returns the answer's.
+func (f *flow) overTCP(conn net.Conn) func(line string) (string, error) {
+	in := bufio.NewReader(conn)
+	return func(line string) (string, error) {
+		conn.SetDeadline(time.Now().Add(patience))
+		if _, err := io.WriteString(conn, line+"\n"); err != nil {
+			return "", err
+		}
+		answer, err := in.ReadString('\n')
+		return strings.TrimSuffix(answer, "\n"), err
+	}
+}
+
+// overUDP sends a line until it is answered. Answers to requests before it came late.
+func (f *flow) overUDP(conn net.Conn) func(line string) (string, error) {
+	buf := make([]byte, chain.MaxLine)
+	return func(line string) (string, error) {
+		for end := time.Now().Add(patience); time.Now().Before(end); f.result.Again++ {
+			io.WriteString(conn, line+"\n") // while nobody has the address, this fails
+			conn.SetReadDeadline(time.Now().Add(again))
+			for {
+				n, err := conn.Read(buf)
+				if errors.Is(err, net.ErrClosed) {
+					return "", err
+				}
+				if err != nil {
+					time.Sleep(again / 10) // an ICMP error comes at once
+					break
+				}
+				answer := strings.TrimSuffix(string(buf[:n]), "\n")
+				if r, err := chain.ParseReply(answer); err != nil || r.Number >= f.number {
+					return answer, nil
+				}
+			}
+		}
+		return "", fmt.Errorf("no answer within %v", patience)
+	}
+}

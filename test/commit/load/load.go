@@ -1,0 +1,171 @@
+// Package load asks a ledger in every way it can be asked, from a client host of a lab:
+// TCP and UDP over all of its addresses, and makes the guest speak ARP, neighbour
+// discovery and ICMP beside that.
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hamgr/hamgr/test/guest/client"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+// Options of a load.
+type Options struct {
+	Pid       int           // whose network namespace it comes from
+	Device    string        // there, towards the guest
+	Addresses []netip.Addr  // of the guest
+	Port      uint16        // of the ledger
+	Interval  time.Duration // mean time between an answer and the next request of a flow
+	Seed      uint64        // of the random part
+	Refresh   time.Duration // how often the guest's addresses are asked for anew
+}
+
+const (
+	again    = 400 * time.Millisecond // a UDP request without an answer is sent again
+	patience = 40 * time.Second       // for one answer; then the flow gives up
+)
+
+// Result is what became of one flow.
+type Result struct {
+	Flow       string `json:"flow"`
+	Requests   int    `json:"requests"`
+	Again      int    `json:"sent_again"` // over UDP
+	RolledBack bool   `json:"rolled_back"`
+	Error      string `json:"error,omitempty"` // why it gave up
+}
+
+// Load is at work until Stop.
+type Load struct {
+	Options
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	mu      sync.Mutex // guards results
+	results []Result
+}
+
+// Start begins all flows. Names of ledger clients start with name, which must not have
+// been used with this ledger.
+func Start(name string, o Options) (*Load, error) {
+	ns, err := netns.GetFromPid(o.Pid)
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &Load{Options: o, cancel: cancel}
+	for i, a := range o.Addresses {
+		for j, network := range []string{"tcp", "udp"} {
+			f := &flow{load: l, name: fmt.Sprintf("%s-%s-%d", name, network, i), network: network, addr: netip.AddrPortFrom(a, o.Port), ns: ns}
+			f.random = rand.New(rand.NewPCG(o.Seed, uint64(2*i+j)))
+			l.wg.Go(func() { f.run(ctx) })
+		}
+	}
+	l.wg.Go(func() { l.forget(ctx, ns) })
+	go func() {
+		l.wg.Wait()
+		ns.Close()
+	}()
+	return l, nil
+}
+
+// Ready waits until connections to a port are taken at every address.
+func Ready(ctx context.Context, o Options, port uint16) error {
+	ns, err := netns.GetFromPid(o.Pid)
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	defer ns.Close()
+	for _, a := range o.Addresses {
+		for {
+			try, cancel := context.WithTimeout(ctx, time.Second)
+			conn, err := dial(try, ns, "tcp", netip.AddrPortFrom(a, port).String())
+			cancel()
+			if err == nil {
+				conn.Close()
+				break
+			}
+			if !wait(ctx, 50*time.Millisecond) {
+				return fmt.Errorf("load: the ledger at %s: %w", a, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Stop ends all flows, each after its last answer.
+func (l *Load) Stop() []Result {
+	l.cancel()
+	l.wg.Wait()
+	return l.results
+}
+
+// forget drops the guest's link addresses every now and then, so that they are asked for.
+func (l *Load) forget(ctx context.Context, ns netns.NsHandle) {
+	h, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		return
+	}
+	defer h.Close()
+	for l.Refresh > 0 && wait(ctx, l.Refresh) {
+		link, err := h.LinkByName(l.Device)
+		if err != nil {
+			continue
+		}
+		neighbours, err := h.NeighList(link.Attrs().Index, netlink.FAMILY_ALL)
+		if err != nil {
+			continue
+		}
+		for _, n := range neighbours {
+			h.NeighDel(&n) // one that is gone by itself is as good
+		}
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// dial connects from another network namespace: a socket belongs to that of the thread
+// that makes it.
+func dial(ctx context.Context, ns netns.NsHandle, network, addr string) (conn net.Conn, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with this
+		if err = netns.Set(ns); err != nil {
+			return
+		}
+		d := net.Dialer{KeepAlive: -1}
+		d.SetMultipathTCP(false)
+		conn, err = d.DialContext(ctx, network, addr)
+	}()
+	<-done
+	return conn, err
+}
+
+// Dial connects from the load's network namespace, as net.Dialer's DialContext.
+func (o Options) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	ns, err := netns.GetFromPid(o.Pid)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	return dial(ctx, ns, network, addr)
+}
+
+// rolledBack tells a ledger that contradicts itself from a network that does not answer.
+func rolledBack(err error) bool { return errors.Is(err, client.ErrRolledBack) }

@@ -1,0 +1,242 @@
+// Package rig is a testbed under the eyes of package commit: all frames are recorded, all
+// nodes trace, and a load of TCP and UDP over IPv4 and IPv6 on two NICs keeps asking.
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/api"
+	"github.com/hamgr/hamgr/hamgr/core"
+	"github.com/hamgr/hamgr/hamgr/trace"
+	"github.com/hamgr/hamgr/test/commit"
+	"github.com/hamgr/hamgr/test/commit/load"
+	"github.com/hamgr/hamgr/test/guest/image"
+	"github.com/hamgr/hamgr/test/testbed"
+)
+
+// Options of a rig.
+type Options struct {
+	Out      string // directory for binaries, logs and captures
+	Progress io.Writer
+	Mutants  bool // hamgr is built so that it can be told to make mistakes
+}
+
+// Rig is a running testbed with a guest g1, watched.
+type Rig struct {
+	*testbed.Bed
+	Began    time.Time // from when on the guest served
+	recorder *commit.Recorder
+	faults   []commit.Fault
+	loads    int
+}
+
+// Hosts are those that can have the guest.
+var Hosts = []string{"h1", "h2", "h3"}
+
+const traceFile = "trace.jsonl"
+
+// nics are the guest's, each in a network of its own on the same wire.
+var nics = []image.NIC{
+	{MAC: "52:54:00:78:00:01", IP: "10.78.0.201/24", IP6: "fd78::201/64"},
+	{MAC: "52:54:00:78:00:02", IP: "10.79.0.201/24", IP6: "fd79::201/64"},
+}
+
+// Up starts three hosts, listens, and starts the guest on h1.
+func Up(ctx context.Context, o Options) (*Rig, error) {
+	tags := ""
+	if o.Mutants {
+		tags = "mutant"
+	}
+	bed, err := testbed.Up(ctx, testbed.Options{
+		Hosts: len(Hosts), Out: o.Out, Progress: o.Progress, Tags: tags,
+		Serve: func(args []string) []string {
+			return mutable(append(args, "--trace", "/var/log/lab/"+traceFile))
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	r := &Rig{Bed: bed, recorder: commit.NewRecorder()}
+	if err := r.start(ctx); err != nil {
+		r.Down()
+		return nil, err
+	}
+	r.Began = time.Now()
+	return r, nil
+}
+
+func (r *Rig) start(ctx context.Context) error {
+	for _, h := range append([]string{"client"}, Hosts...) {
+		if err := r.listen(h); err != nil {
+			return err
+		}
+	}
+	for _, a := range []string{"10.79.0.100/24", "fd79::100/64"} {
+		if _, err := r.Host("client").Exec(ctx, "ip", "address", "add", a, "dev", "eth1", "nodad"); err != nil {
+			return err
+		}
+	}
+	if err := r.WaitCluster(ctx); err != nil {
+		return err
+	}
+	g := image.Guest{Name: "g1", MemoryMiB: 128, MAC: nics[0].MAC, IP: nics[0].IP, IP6: nics[0].IP6, NICs: nics[1:]}
+	if err := r.Start(ctx, "h1", g); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return load.Ready(ctx, r.load(0, 0), 7080) // HTTP, which the ledger serves last
+}
+
+// listen records a host from now on, anew after it was started again.
+func (r *Rig) listen(host string) error {
+	h := r.Host(host)
+	err := r.recorder.Outside(host, r.Switch().Pid(), h.Port("guest"))
+	if host != "client" {
+		err = errors.Join(err, r.recorder.Inside(host, h.Pid()))
+	}
+	return err
+}
+
+// Boot starts a host that was powered off.
+func (r *Rig) Boot(host string) error {
+	if err := r.Host(host).Start(); err != nil {
+		return err
+	}
+	return r.listen(host)
+}
+
+// Down ends all.
+func (r *Rig) Down() {
+	r.recorder.Close()
+	r.Bed.Down()
+}
+
+// Load begins to ask the guest in every way; requests of a flow come every interval on
+// the average.
+func (r *Rig) Load(interval time.Duration, seed uint64) (*load.Load, error) {
+	r.loads++
+	return load.Start(fmt.Sprintf("load%d", r.loads), r.load(interval, seed))
+}
+
+func (r *Rig) load(interval time.Duration, seed uint64) load.Options {
+	var addresses []netip.Addr
+	for _, n := range nics {
+		for _, a := range []string{n.IP, n.IP6} {
+			addresses = append(addresses, netip.MustParsePrefix(a).Addr())
+		}
+	}
+	return load.Options{
+		Pid: r.Host("client").Pid(), Device: "eth1", Addresses: addresses, Port: 7000,
+		Interval: interval, Seed: seed, Refresh: 300 * time.Millisecond,
+	}
+}
+
+// Protected waits until g1 is protected in a generation above the given one, and tells
+// how by the first host that answers.
+func (r *Rig) Protected(ctx context.Context, above uint64, limit time.Duration) (api.ProtectionStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var last error
+	for {
+		for _, h := range Hosts {
+			s, err := r.Status(ctx, h)
+			if err == nil && len(s.Protections) == 1 {
+				p := s.Protections[0]
+				if p.Phase == core.Protected && p.Generation > above {
+					return p, nil
+				}
+				err = fmt.Errorf("%s says %s, generation %d: %s", h, p.Phase, p.Generation, p.Reason)
+			}
+			if err != nil && ctx.Err() == nil {
+				last = err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return api.ProtectionStatus{}, fmt.Errorf("not protected above generation %d within %s: %w", above, limit, last)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Fault notes that a host's link to the guests' network was down.
+func (r *Rig) Fault(f commit.Fault) { r.faults = append(r.faults, f) }
+
+// Traces are what all nodes have traced.
+func (r *Rig) Traces() (all []trace.Event, err error) {
+	for _, h := range Hosts {
+		for _, name := range []string{traceFile + ".1", traceFile} {
+			f, err := os.Open(filepath.Join(r.Out, "logs", h, name))
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			events, err := trace.Read(f)
+			f.Close()
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", h, err)
+			}
+			all = append(all, events...)
+		}
+	}
+	return all, nil
+}
+
+// before is what of a capture a check needs from before it begins to judge: longer than
+// any frame is held.
+const before = 15 * time.Second
+
+// Check judges all from an instant on.
+func (r *Rig) Check(from time.Time) (commit.Report, error) {
+	frames, err := r.recorder.Frames(from.Add(-before))
+	if err != nil {
+		return commit.Report{}, err
+	}
+	events, err := r.Traces()
+	if err != nil {
+		return commit.Report{}, err
+	}
+	return commit.Check(frames, events, r.options(from)), nil
+}
+
+func (r *Rig) options(from time.Time) commit.Options {
+	o := commit.Options{Domain: "g1", From: from, Faults: r.faults}
+	for _, n := range nics {
+		o.MACs = append(o.MACs, n.MAC)
+	}
+	return o
+}
+
+// Forget frees what checks that begin at an instant do not need.
+func (r *Rig) Forget(from time.Time) { r.recorder.Forget(from.Add(-before)) }
+
+// Save keeps the capture from an instant on and all traces in a directory, for commitcheck.
+func (r *Rig) Save(dir string, from time.Time) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	frames, missing := r.recorder.Frames(from.Add(-before))
+	f, err := os.Create(filepath.Join(dir, "frames.pcapng"))
+	if err != nil {
+		return err
+	}
+	err = errors.Join(missing, commit.Save(f, frames), f.Close())
+	for _, h := range Hosts {
+		data, e := os.ReadFile(filepath.Join(r.Out, "logs", h, traceFile))
+		if e == nil {
+			e = os.WriteFile(filepath.Join(dir, h+"-"+traceFile), data, 0o644)
+		}
+		err = errors.Join(err, e)
+	}
+	return err
+}

@@ -1,0 +1,106 @@
+package rig
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hamgr/hamgr/test/commit"
+	"github.com/hamgr/hamgr/test/lab"
+)
+
+func TestMain(m *testing.M) {
+	lab.Init()
+	os.Exit(m.Run())
+}
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(p []byte) (int, error) {
+	l.t.Log(strings.TrimSuffix(string(p), "\n"))
+	return len(p), nil
+}
+
+func up(t *testing.T, o Options) *Rig {
+	t.Helper()
+	o.Out, o.Progress = t.TempDir(), testLog{t}
+	r, err := Up(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, h := range Hosts {
+				log, _ := os.ReadFile(r.Out + "/logs/" + h + "/hamgr.log")
+				t.Logf("%s:\n%s", h, log[max(0, len(log)-4000):])
+			}
+		}
+		r.Down()
+	})
+	return r
+}
+
+// TestPowerOff: output commit holds while the guest is protected, over the death of its
+// host, and when it is protected again.
+func TestPowerOff(t *testing.T) {
+	r := up(t, Options{})
+	ctx := t.Context()
+	l, err := r.Load(30*time.Millisecond, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := r.Hamgr(ctx, "h1", "protect", "g1"); err != nil {
+		t.Fatal(out, err)
+	}
+	time.Sleep(3 * time.Second) // some hundred frames
+	if rep := judge(t, r); rep.Restores != 0 {
+		t.Errorf("a failover for no reason: %+v", rep)
+	}
+	if _, err := r.Host("h1").PowerOff(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := r.Protected(ctx, 2, 40*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Primary != "h2" {
+		t.Errorf("the guest is on %s, not on its backup h2", p.Primary)
+	}
+	time.Sleep(2 * time.Second)
+	for _, f := range l.Stop() {
+		if f.Error != "" || f.RolledBack || f.Requests < 10 {
+			t.Errorf("%+v", f)
+		}
+	}
+	rep := judge(t, r)
+	if rep.Restores != 1 || rep.Announcements == 0 {
+		t.Errorf("%d restores, %d announcements", rep.Restores, rep.Announcements)
+	}
+	if err := rep.Plot(filepath.Join(t.TempDir(), "commit.png")); err != nil {
+		t.Error(err)
+	}
+}
+
+// judge fails unless everything was as promised, and enough of it was put to the test.
+func judge(t *testing.T, r *Rig) commit.Report {
+	t.Helper()
+	rep, err := r.Check(r.Began)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rep.Err() != nil {
+		rep.Write(testLog{t})
+		t.Fatal(rep.Err())
+	}
+	for _, p := range []string{"TCP", "UDP", "ARP", "ICMPv6NeighborAdvertisement"} {
+		if rep.Protocols[p] == 0 {
+			t.Errorf("no %s among the %d frames that were held: %v", p, rep.Held, rep.Protocols)
+		}
+	}
+	if rep.Ledger.Linked < 100 || rep.Ledger.Holes > 0 {
+		t.Errorf("the ledger is not shown to go on: %+v", rep.Ledger)
+	}
+	return rep
+}
