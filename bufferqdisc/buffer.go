@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hamgr/hamgr/bufferqdisc/input"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/hamgr/hamgr/bufferqdisc/plug"
 	"github.com/hamgr/hamgr/bufferqdisc/relay"
@@ -96,10 +97,12 @@ func asBuffer[B Buffer](b B, err error) (Buffer, error) {
 	return b, nil
 }
 
-// Clear removes what an earlier process left on these taps, buffers and gates, which
-// opens them; a tap that is gone is no error. Other people's filters stay. Only with the
-// cluster's leave.
-func Clear(taps []string) error { return clean(taps, (*hook.Tap).DetachAll) }
+// Clear removes what an earlier process left on these taps, buffers, gates and the input
+// handler's, which opens them both ways; a tap that is gone is no error. Other people's
+// filters stay. Only with the cluster's leave.
+func Clear(taps []string) error {
+	return errors.Join(clean(taps, (*hook.Tap).DetachAll), input.Clear(taps))
+}
 
 // ClearBuffer is Clear that leaves a gate where it is, in force.
 func ClearBuffer(taps []string) error { return clean(taps, (*hook.Tap).Detach) }

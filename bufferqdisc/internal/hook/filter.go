@@ -90,7 +90,7 @@ func (t *Tap) Detach() error { return t.detach(func(f found) []netlink.Filter { 
 // DetachGate takes the gate off, as Detach does the buffer.
 func (t *Tap) DetachGate() error { return t.detach(func(f found) []netlink.Filter { return f.gate }) }
 
-// DetachAll takes off both.
+// DetachAll takes off all that is ours, the input handler's filter too.
 func (t *Tap) DetachAll() error { return t.detach(found.ours) }
 
 func (t *Tap) detach(which func(found) []netlink.Filter) error {
@@ -104,13 +104,9 @@ func (t *Tap) detach(which func(found) []netlink.Filter) error {
 			return fmt.Errorf("remove the filter from %s: %w", t.Name, err)
 		}
 	}
-	left := len(found.ours()) - len(doomed) + len(found.others)
+	left := len(found.ours()) - len(doomed) + len(found.others) + len(found.outOthers)
 	if left > 0 || !slices.ContainsFunc(doomed, onOurQdisc) {
 		return nil
-	}
-	egress, err := t.h.FilterList(t.device(), netlink.HANDLE_MIN_EGRESS)
-	if err != nil || len(egress) > 0 {
-		return ignoreGone(err)
 	}
 	if err := t.h.QdiscDel(t.clsact()); ignoreGone(err) != nil {
 		return fmt.Errorf("remove clsact from %s: %w", t.Name, err)
@@ -118,10 +114,11 @@ func (t *Tap) detach(which func(found) []netlink.Filter) error {
 	return nil
 }
 
-// found is what sits on a tap's ingress.
-type found struct{ buffer, gate, others []netlink.Filter }
+// found is what sits on a tap: buffer, gate and others on its ingress, input and
+// outOthers on its egress.
+type found struct{ buffer, gate, others, input, outOthers []netlink.Filter }
 
-func (f found) ours() []netlink.Filter { return slices.Concat(f.gate, f.buffer) }
+func (f found) ours() []netlink.Filter { return slices.Concat(f.gate, f.buffer, f.input) }
 
 func (t *Tap) filters() (f found, err error) {
 	all, err := t.h.FilterList(t.device(), netlink.HANDLE_MIN_INGRESS)
@@ -138,7 +135,8 @@ func (t *Tap) filters() (f found, err error) {
 			f.others = append(f.others, one)
 		}
 	}
-	return f, nil
+	f.input, f.outOthers, err = t.outFilters()
+	return f, err
 }
 
 // nameOf is our name for a filter of ours.

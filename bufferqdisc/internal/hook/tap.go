@@ -3,10 +3,12 @@ package hook
 import (
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Tap is a guest's device, by number: a later device of the same name is another tap.
@@ -82,6 +84,15 @@ func Left(h *netlink.Handle, name string) (*Tap, error) {
 		return nil, fmt.Errorf("tap %q: %w", name, err)
 	}
 	return &Tap{Name: name, Index: l.Attrs().Index, h: h}, nil
+}
+
+// IsUp tells whether the tap is up and somebody holds its file.
+func (t *Tap) IsUp() (bool, error) {
+	l, err := t.h.LinkByIndex(t.Index)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", t.Name, err)
+	}
+	return l.Attrs().Flags&net.FlagUp != 0 && l.Attrs().RawFlags&unix.IFF_LOWER_UP != 0, nil
 }
 
 // On is a device of ours as a Tap.

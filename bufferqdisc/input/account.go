@@ -1,0 +1,59 @@
+package input
+
+import "time"
+
+// counters are those of a tap, and of the filter before it, at one moment. Read and
+// dropped must have been read before numbered.
+type counters struct {
+	numbered uint64 // packets copied, and about to enter the tap's queue
+	read     uint64 // packets read out of the queue: the tap's tx_packets (drivers/net/tun.c, tun_do_read)
+	dropped  uint64 // packets the tap did not take: tx_dropped
+}
+
+// maxAge is how long a copy is kept when the counters do not add up: packets that were in
+// the queue when its reader closed it are neither read nor dropped. After a second the
+// guest has had the packet or never will.
+const maxAge = time.Second
+
+// account works out which packets the guest has taken. It errs on the side of those that
+// it has taken without us being sure.
+//
+// skew corrects what numbered does not know of. Packets that were queued before the first
+// number, or past the filter, are read all the same: when more seem to have been read than
+// were queued, those are the difference. Packets that vanished are never read: when they
+// seem to have been waiting for longer than maxAge, those are the difference.
+type account struct {
+	base   counters
+	skew   int64
+	points []point // not yet taken, oldest first
+	taken  uint64
+}
+
+// point is a moment at which the packets up to a number had entered the queue, or been dropped.
+type point struct {
+	number  uint64
+	entered int64 // of them in the queue at most
+	at      time.Time
+}
+
+func newAccount(base counters) *account { return &account{base: base} }
+
+// look takes the counters of now and returns the highest number that the guest, with all
+// before it, has taken for certain.
+func (a *account) look(now time.Time, c counters) uint64 {
+	read := int64(c.read - a.base.read)
+	entered := int64(c.numbered-a.base.numbered) - int64(c.dropped-a.base.dropped)
+	a.skew = max(a.skew, read-entered)
+	a.points = append(a.points, point{c.numbered, entered, now})
+	for len(a.points) > 0 {
+		p := a.points[0]
+		if late := p.entered - (read - a.skew); late > 0 {
+			if now.Sub(p.at) < maxAge {
+				break
+			}
+			a.skew -= late
+		}
+		a.taken, a.points = p.number, a.points[1:]
+	}
+	return a.taken
+}

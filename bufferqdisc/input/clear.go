@@ -1,0 +1,53 @@
+package input
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
+)
+
+// Clear removes what an earlier process left for these taps: copies, a hold, a cut. A tap
+// that is gone has nothing left. Other people's filters stay.
+func Clear(taps []string) error {
+	h, err := hook.Handle()
+	if err != nil {
+		return err
+	}
+	defer h.Delete()
+	var errs []error
+	for _, name := range taps {
+		t, err := hook.Left(h, name)
+		if t != nil {
+			err = t.DetachInput()
+		}
+		errs = append(errs, err, removeDevice(h, hook.DeviceName(tunnelPrefix, name)))
+	}
+	return errors.Join(errs...)
+}
+
+// Cut lets nothing reach the guests of these taps any more, until Clear; a tap that is
+// gone is cut. For a copy of a guest that another host has taken over.
+func Cut(taps []string) error {
+	h, err := hook.Handle()
+	if err != nil {
+		return err
+	}
+	defer h.Delete()
+	drop, err := load(dropProgram())
+	if err != nil {
+		return err
+	}
+	defer drop.Close()
+	var errs []error
+	for _, name := range taps {
+		t, err := hook.Left(h, name)
+		if t != nil {
+			err = t.AttachInput(drop)
+		}
+		if err != nil && !hook.IsGone(err) {
+			errs = append(errs, fmt.Errorf("cut %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,99 @@
+package input
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// maxRounds bounds how often new arrivals are fetched before live traffic may flow: a guest
+// that is slower than its network would never see the end.
+const maxRounds = 64
+
+// deliver empties the lane into the tap, then opens it for live traffic, which waits in
+// the collector until then.
+//
+// In the end the collector is empty, the hold goes, and what came in between follows. A
+// packet that a CPU had on its way to the collector then may come after a live one.
+func (l *lane) deliver(ctx context.Context) (s KeeperStats, err error) {
+	if l.hold == nil || l.hold.send < 0 {
+		copies, heard, err := l.take()
+		return KeeperStats{Undelivered: uint64(len(copies) + len(heard))}, err
+	}
+	errs := []error{l.awaitUp(ctx), l.stopListening()}
+	errs = append(errs, l.pass(ctx, &s), l.hold.release(), l.pass(ctx, &s))
+	return s, errors.Join(errs...)
+}
+
+// awaitUp returns when the tap takes packets, or ctx has ended.
+func (l *lane) awaitUp(ctx context.Context) error {
+	for {
+		up, err := l.hold.tap.IsUp()
+		if up || err != nil {
+			return err
+		}
+		if !pause(ctx) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// stopListening: from now on the tap's own port hears what the collector's did.
+func (l *lane) stopListening() error {
+	if l.collector == nil {
+		return nil
+	}
+	return l.collector.leave()
+}
+
+// pass delivers until nothing waits any more.
+func (l *lane) pass(ctx context.Context, s *KeeperStats) error {
+	for range maxRounds {
+		copies, heard, err := l.take()
+		if len(copies)+len(heard) == 0 || err != nil {
+			return err
+		}
+		n, err := l.hold.putAll(ctx, copies)
+		s.Replayed += uint64(n)
+		s.Undelivered += uint64(len(copies) - n)
+		if err == nil {
+			n, err = l.hold.putAll(ctx, heard)
+		} else {
+			n = 0
+		}
+		s.Heard += uint64(n)
+		s.Undelivered += uint64(len(heard) - n)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putAll waits for a guest that is slow and returns how many it got.
+func (d *hold) putAll(ctx context.Context, all []packet) (int, error) {
+	for i, p := range all {
+		for {
+			done, err := d.put(p.frame)
+			if err != nil {
+				return i, err
+			}
+			if done {
+				break
+			}
+			if !pause(ctx) {
+				return i, context.Cause(ctx)
+			}
+		}
+	}
+	return len(all), nil
+}
+
+func pause(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(retryEvery):
+		return true
+	}
+}

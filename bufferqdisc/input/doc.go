@@ -1,0 +1,45 @@
+// Package input is the input handler of NFV-REL 002, clause 6.3.3: a failover is no burst
+// of packet loss. Each packet forwarded to the primary is copied to the backup, which
+// keeps it until a checkpoint contains it; after a failover the guest gets the copies
+// first, in order, then live traffic.
+//
+//	PRIMARY                                      BACKUP
+//	bridge --> tap's egress --> tap --> guest    socket --> [kept] ---.
+//	              `- copy --> vxlan =============^                     +--> standby's tap
+//	                                             bridge --> [heard] --'    (live waits: hold)
+//
+// # The copy
+//
+// A filter on the egress of the guest's tap clones each packet into a tunnel device
+// (bpf-helpers(7), bpf_clone_redirect), whose own filter numbers it: WIRE.md. All of it
+// happens in the kernel and before the tap itself gets the packet. So what the guest can
+// have seen is on its way to the backup, however busy this process or its host is: a
+// copy made in user space, by a Go program whose cores were busy, left 11 ms later in
+// the median and 180 ms at worst. A full tunnel or a dead backup costs the guest nothing.
+//
+// # When a copy may go
+//
+// A packet in the tap's queue is not in the guest's memory, and so in no checkpoint. The
+// kernel counts what was read from the tap and what the tap dropped, and the filter what
+// it numbered; the queue is first in, first out. Of the first n numbered packets at most
+// n minus the dropped ones were queued. Once that many have been read, the guest has them
+// all: see account. The counters are read just before the guest is stopped, so what they
+// call taken is in the checkpoint; what it takes in the instant between the two is kept
+// for one checkpoint longer and would be delivered twice. Networks duplicate, that is allowed.
+//
+// And a copy goes only when the output of its epoch has been released, not when the
+// backup commits: between the two the answers exist nowhere but in the primary's output
+// buffer. If it dies then, the request comes a second time and is answered again.
+//
+// # The live window
+//
+// A packet sent to a host that is dead reaches nobody there. But switches that lost the
+// link to it flood what they have for the guest, to the backup too: where the standby's
+// bridge is one that learns by itself, the handler listens at a port of its own and keeps
+// what is for the guest until the next checkpoint shows that the primary is alive.
+//
+// # What is not promised
+//
+// Limits in packets and bytes: beyond them the oldest copies are dropped and counted. The
+// tunnel is UDP: what the management network loses is not sent again, only counted.
+package input

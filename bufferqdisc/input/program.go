@@ -1,0 +1,170 @@
+package input
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+)
+
+// Offsets and values of include/uapi/linux/bpf.h and pkt_cls.h.
+const (
+	skbMark  = 8  // struct __sk_buff
+	actNext  = -1 // TC_ACT_UNSPEC: as if the filter were not there
+	actShot  = 2  // TC_ACT_SHOT
+	tunnelV6 = 1  // BPF_F_TUNINFO_IPV6
+	noCsum   = 2  // BPF_F_ZERO_CSUM_TX, as RFC 7348 wants it over IPv4
+
+	// struct bpf_tunnel_key up to tunnel_label: id, address (16), tos, ttl, ext, label.
+	keySize    = 28
+	keyAddress = 4
+	keyTTL     = 21
+	keyAt      = -32 // on the stack
+
+	counterNumbered = 0 // offsets in the counter map's only value
+	counterFailed   = 8
+	counterSize     = 16
+
+	hops = 64
+)
+
+// copyProgram clones each packet to a device, counts what could not be cloned, and is
+// otherwise not there. What bears the mark came out of a tunnel of ours and was flooded
+// back by a bridge that carries both networks: to copy it again would never end.
+func copyProgram(ifindex int, counter *ebpf.Map, mark uint32) asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(asm.R2, asm.R1, skbMark, asm.Word),
+		asm.JEq.Imm32(asm.R2, int32(mark), "next"),
+		asm.Mov.Imm(asm.R2, int32(ifindex)),
+		asm.Mov.Imm(asm.R3, 0),
+		asm.FnCloneRedirect.Call(),
+		asm.JEq.Imm(asm.R0, 0, "next"),
+		asm.LoadMapValue(asm.R1, counter.FD(), counterFailed),
+		asm.Mov.Imm(asm.R2, 1),
+		asm.AddAtomic.Mem(asm.R1, asm.R2, asm.DWord, 0),
+		asm.Mov.Imm(asm.R0, actNext).WithSymbol("next"),
+		asm.Return(),
+	}
+}
+
+// numberProgram gives each packet that a tunnel device sends the next number, as its VNI,
+// and the backup's address. It drops what it cannot give them to.
+func numberProgram(counter *ebpf.Map, to netip.Addr, mark uint32) asm.Instructions {
+	ins := asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.LoadMapValue(asm.R7, counter.FD(), counterNumbered),
+		asm.Mov.Imm(asm.R8, 1),
+		fetchAdd(asm.R7, asm.R8),
+		asm.Add.Imm(asm.R8, 1),
+		asm.And.Imm(asm.R8, maxNumber),
+		asm.Mov.Imm(asm.R1, 0),
+	}
+	for at := int16(keyAt); at < 0; at += 8 {
+		ins = append(ins, asm.StoreMem(asm.RFP, at, asm.R1, asm.DWord))
+	}
+	ins = append(ins, asm.StoreMem(asm.RFP, keyAt, asm.R8, asm.Word), asm.StoreImm(asm.RFP, keyAt+keyTTL, hops, asm.Byte))
+	flags := int32(noCsum)
+	if to.Is4() { // in the order of the host
+		ip := to.As4()
+		ins = append(ins, asm.StoreImm(asm.RFP, keyAt+keyAddress, int64(int32(binary.BigEndian.Uint32(ip[:]))), asm.Word))
+	} else { // in the order of the network
+		flags = tunnelV6
+		ip := to.As16()
+		for i := 0; i < len(ip); i += 4 {
+			ins = append(ins, asm.StoreImm(asm.RFP, keyAt+keyAddress+int16(i), int64(int32(binary.NativeEndian.Uint32(ip[i:]))), asm.Word))
+		}
+	}
+	return append(ins,
+		asm.Mov.Imm32(asm.R2, int32(mark)),
+		asm.StoreMem(asm.R6, skbMark, asm.R2, asm.Word),
+		asm.Mov.Reg(asm.R1, asm.R6),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, keyAt),
+		asm.Mov.Imm(asm.R3, keySize),
+		asm.Mov.Imm(asm.R4, flags),
+		asm.FnSkbSetTunnelKey.Call(),
+		asm.JEq.Imm(asm.R0, 0, "send"),
+		asm.Mov.Imm(asm.R0, actShot),
+		asm.Return(),
+		asm.Mov.Imm(asm.R0, actNext).WithSymbol("send"),
+		asm.Return(),
+	)
+}
+
+// fetchAdd adds src to *dst and puts what was there before into src (Linux 5.12).
+func fetchAdd(dst, src asm.Register) asm.Instruction {
+	ins := asm.FetchAdd.Mem(dst, src, asm.DWord, 0)
+	ins.Constant = 1 // BPF_FETCH; cilium/ebpf 0.22 writes only this and not what the opcode says
+	return ins
+}
+
+// holdProgram has a packet wait: it goes to a device instead. When that is gone, and the
+// process with it that would send it on, the packet passes: nobody's network is cut (I6).
+func holdProgram(ifindex int) asm.Instructions {
+	return asm.Instructions{
+		asm.Mov.Imm(asm.R2, int32(ifindex)),
+		asm.Mov.Imm(asm.R3, 0),
+		asm.FnCloneRedirect.Call(),
+		asm.JEq.Imm(asm.R0, 0, "waits"),
+		asm.Mov.Imm(asm.R0, actNext),
+		asm.Return(),
+		asm.Mov.Imm(asm.R0, actShot).WithSymbol("waits"),
+		asm.Return(),
+	}
+}
+
+// dropProgram lets nothing pass.
+func dropProgram() asm.Instructions {
+	return asm.Instructions{asm.Mov.Imm(asm.R0, actShot), asm.Return()}
+}
+
+func load(ins asm.Instructions) (*ebpf.Program, error) {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, Instructions: ins, License: "Apache-2.0"})
+	if err != nil {
+		return nil, fmt.Errorf("load a BPF program (needs CAP_BPF, and Linux 5.12 with cls_bpf): %w", err)
+	}
+	return p, nil
+}
+
+// copier is the programs of one tap's copies and their counter.
+type copier struct {
+	counter      *ebpf.Map
+	copy, number *ebpf.Program
+}
+
+func newCopier(tunnel int, to netip.Addr) (c copier, err error) {
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	c.counter, err = ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: counterSize, MaxEntries: 1})
+	if err != nil {
+		return c, fmt.Errorf("BPF map: %w", err)
+	}
+	var b [4]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	mark := binary.NativeEndian.Uint32(b[:]) | 1
+	if c.number, err = load(numberProgram(c.counter, to, mark)); err != nil {
+		return c, err
+	}
+	c.copy, err = load(copyProgram(tunnel, c.counter, mark))
+	return c, err
+}
+
+// count returns how many packets were numbered, and how many could not be copied.
+func (c copier) count() (numbered, failed uint64, err error) {
+	var v [counterSize]byte
+	if err := c.counter.Lookup(uint32(0), &v); err != nil {
+		return 0, 0, fmt.Errorf("BPF map: %w", err)
+	}
+	return binary.NativeEndian.Uint64(v[counterNumbered:]), binary.NativeEndian.Uint64(v[counterFailed:]), nil
+}
+
+func (c copier) close() error {
+	return errors.Join(c.counter.Close(), c.copy.Close(), c.number.Close()) // nil ones close
+}
