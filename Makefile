@@ -2,6 +2,7 @@
 GO      ?= go
 TAGS    := libvirt_dlopen
 KEEP    ?= 0
+HOSTS   ?= container
 OUT     := out
 export GOFLAGS := $(GOFLAGS) -tags=$(TAGS)
 
@@ -13,9 +14,9 @@ help: ## list the targets
 build: deps ## out/bin/hamgr
 	$(GO) build -o $(OUT)/bin/hamgr ./cmd/hamgr
 
-demo: deps ## the main job: a protected VM outlives its host (KEEP=1 leaves it running)
+demo: deps ## the main job: a protected VM outlives its host (KEEP=1 leaves it running, HOSTS=uml gives each host a kernel of its own)
 	@$(GO) build -o $(OUT)/bin/ ./test/demo ./test/lab/cmd/lab
-	@$(OUT)/bin/demo $(if $(filter 1,$(KEEP)),-keep)
+	@$(OUT)/bin/demo -hosts $(HOSTS) $(if $(filter 1,$(KEEP)),-keep)
 
 lab: deps ## out/bin/lab: hosts to try things on, as many as you like
 	@$(GO) build -o $(OUT)/bin/ ./test/lab/cmd/lab

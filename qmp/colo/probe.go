@@ -24,22 +24,24 @@ type Report struct {
 }
 
 const (
-	probeTimeout = 10 * time.Second
+	probeTimeout = 10 * time.Second // without progress: a host may be busy
 	probeEpochs  = 5
 )
 
 // Probe starts a throw-away QEMU of the same binary (x86, machine "pc") with firmware
 // only, and runs a few epochs on it: some versions never reach COLO, others deadlock in an
 // early epoch, and a guest is no place to find out. It takes about a second and at most
-// ten; nothing is left of it. The error is for a probe that could not be made, not for a
+// ten for a step that does not end; nothing is left of it. The error is for a probe that could not be made, not for a
 // QEMU that cannot do it: ctx ended, or there were no files or processes to be had.
 func Probe(ctx context.Context, emulator string, kvm bool) (Report, error) {
 	return probe(ctx, emulator, kvm, probeTimeout)
 }
 
 func probe(parent context.Context, emulator string, kvm bool, timeout time.Duration) (Report, error) {
-	ctx, cancel := context.WithTimeout(parent, timeout)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	stuck := time.AfterFunc(timeout, func() { cancel(context.DeadlineExceeded) })
+	defer stuck.Stop()
 	q, err := startQEMU(ctx, probeArgs(emulator, kvm))
 	if err != nil {
 		if parent.Err() != nil {
@@ -48,7 +50,7 @@ func probe(parent context.Context, emulator string, kvm bool, timeout time.Durat
 		return Report{Missing: fmt.Sprintf("%s does not start: %v", emulator, err), Advice: adviceInstall}, nil
 	}
 	defer q.stop()
-	t := trial{kvm: kvm}
+	t := trial{kvm: kvm, progress: func() { stuck.Reset(timeout) }}
 	err = t.run(q.ctx, q.monitor)
 	q.stop()
 	if err == nil {
@@ -138,6 +140,8 @@ type trial struct {
 	version Version
 	armed   bool
 	epoch   int // that it was in, from 1
+
+	progress func() // called at the end of each step
 }
 
 func (t *trial) run(ctx context.Context, monitor *net.UnixConn) error {
@@ -150,11 +154,13 @@ func (t *trial) run(ctx context.Context, monitor *net.UnixConn) error {
 	if t.version, err = QueryVersion(ctx, c); err != nil {
 		return err
 	}
+	t.progress()
 	s, err := Arm(ctx, c, Options{}, drain{})
 	if err != nil {
 		return err
 	}
 	t.armed = true
+	t.progress()
 	if err := t.epochs(ctx, s); err != nil {
 		s.conn.Close() // no use in a way back: the process ends
 		return err
@@ -171,6 +177,7 @@ func (t *trial) epochs(ctx context.Context, s *Session) error {
 		if _, err = s.Capture(ctx, nil, drain{}); err == nil {
 			err = s.Resume()
 		}
+		t.progress()
 	}
 	return err
 }
@@ -187,7 +194,7 @@ const (
 func (t *trial) report(err error, q *process) Report {
 	r := Report{Version: t.version.String(), Advice: adviceInstall}
 	_, refused := errors.AsType[*qmp.CommandError](err)
-	stuck := errors.Is(q.ctx.Err(), context.DeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+	stuck := errors.Is(context.Cause(q.ctx), context.DeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 	switch {
 	case t.version == Version{}:
 		r.Version = ""
@@ -201,6 +208,8 @@ func (t *trial) report(err error, q *process) Report {
 	case errors.Is(err, ErrUnsupported):
 		r.Missing = fmt.Sprintf("QEMU %v never gets into COLO", t.version)
 		r.Advice = adviceFixed
+	case t.epoch > probeEpochs:
+		r.Missing = fmt.Sprintf("QEMU %v does not come back from COLO", t.version)
 	case t.armed && stuck && !t.kvm:
 		r.Missing = fmt.Sprintf("QEMU %v stops dead in checkpoint %d under emulation (TCG)", t.version, t.epoch)
 		r.Advice = adviceTCG

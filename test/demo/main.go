@@ -21,31 +21,32 @@ func main() {
 	lab.Init()
 	keep := flag.Bool("keep", false, "leave everything running until interrupted")
 	out := flag.String("out", "out/demo", "directory for the report")
+	hosts := flag.String("hosts", string(lab.Container), "what the hosts are: container, or uml, each with a kernel of its own")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *out, *keep); err != nil {
+	if err := run(ctx, *out, lab.Kind(*hosts), *keep); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out string, keep bool) error {
+func run(ctx context.Context, out string, kind lab.Kind, keep bool) error {
 	if keep {
 		server, asked, err := control.Listen(ctx, control.DefaultDir())
 		if err != nil {
 			return err
 		}
 		defer server.Close()
-		return demo(asked, out, server)
+		return demo(asked, out, kind, server)
 	}
-	return demo(ctx, out, nil)
+	return demo(ctx, out, kind, nil)
 }
 
 // demo leaves everything running for a server, if there is one, until ctx ends.
-func demo(ctx context.Context, out string, keep *control.Server) error {
+func demo(ctx context.Context, out string, kind lab.Kind, keep *control.Server) error {
 	say("three hosts, each with libvirtd and hamgr, and a client")
-	b, err := testbed.Up(ctx, testbed.Options{Hosts: 3, Out: out, Progress: os.Stdout})
+	b, err := testbed.Up(ctx, testbed.Options{Hosts: 3, Kind: kind, Out: out, Progress: os.Stdout})
 	if err != nil {
 		return err
 	}

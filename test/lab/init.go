@@ -28,6 +28,8 @@ type hostSpec struct {
 	LogDir    string
 	Binds     []Bind
 	Services  []Service
+
+	inside bool // the kernel of a UML host
 }
 
 // Init must be the first call of every program that makes labs: it turns the process
@@ -204,12 +206,12 @@ func (s hostSpec) mounts(show func(b Bind, root string) error) error {
 			return err
 		}
 	}
-	if s.Kind == UML {
+	if s.Kind == UML && !s.inside {
 		if err := showKernelInit(root); err != nil {
 			return err
 		}
 	}
-	if err := writeConfig(root, s.Name); err != nil {
+	if err := s.writeConfig(root); err != nil {
 		return err
 	}
 	old := root + "/mnt"
@@ -265,13 +267,23 @@ stdio_handler = "file"
 memory_backing_dir = "/dev/shm/hamgr"
 `
 
-func writeConfig(root, name string) error {
+// slowConf spares libvirt some 500 questions to each new QEMU about its processor, which
+// QEMU's monitor reads octet by octet, each octet five system calls: seconds, where those
+// are slow.
+const slowConf = `capability_filters = [ "cpu-unavailable-features" ]
+`
+
+func (s hostSpec) writeConfig(root string) error {
+	conf := qemuConf
+	if s.Kind == UML {
+		conf += slowConf
+	}
 	os.MkdirAll(root+"/etc/libvirt", 0o755)
 	os.MkdirAll(root+"/dev/shm/hamgr", 0o755)
-	if err := os.WriteFile(root+"/etc/libvirt/qemu.conf", []byte(qemuConf), 0o644); err != nil {
+	if err := os.WriteFile(root+"/etc/libvirt/qemu.conf", []byte(conf), 0o644); err != nil {
 		return err
 	}
-	return os.WriteFile(root+"/etc/hostname", []byte(name+"\n"), 0o644)
+	return os.WriteFile(root+"/etc/hostname", []byte(s.Name+"\n"), 0o644)
 }
 
 // network configures the links this host was given.

@@ -149,14 +149,15 @@ func (s hostSpec) kernelCommand() (*exec.Cmd, error) {
 	cmd := exec.Command("/usr/bin/linux.uml", fmt.Sprintf("mem=%dM", memory), "umid="+s.Name, "uml_dir=/run/lab/",
 		"root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "init="+kernelInitPath,
 		"con0=null,fd:1", "con=null", "ssl=null",
-		vector(0, "tap0"), vector(1, "tap1"), vector(2, controlDevice))
+		s.vector(0, "tap0"), s.vector(1, "tap1"), s.vector(2, controlDevice))
 	cmd.Env = []string{"PATH=" + searchPath, "HOME=/run/lab", "TMPDIR=/dev/shm"} // its memory is a file in TMPDIR
 	cmd.Stdout, cmd.Stderr = console, console
 	return cmd, nil
 }
 
 // vector is one of the kernel's devices. The tap hands large packets over whole (GSO); gro
-// gives them buffers that they fit into.
-func vector(i int, tap string) string {
-	return fmt.Sprintf("vec%d:transport=tap,ifname=%s,gro=1,depth=128", i, tap)
+// gives them buffers that they fit into. Its address, like that of a container's link, is
+// the same after a restart.
+func (s hostSpec) vector(i int, tap string) string {
+	return fmt.Sprintf("vec%d:transport=tap,ifname=%s,gro=1,depth=128,mac=02:78:00:00:%02x:%02x", i, tap, i, s.Number)
 }

@@ -30,7 +30,7 @@ func runInKernel() error {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return err
 	}
-	s.Kind, s.Root = Container, "/" // what it is from here on
+	s.inside, s.Root = true, "/"
 	os.Setenv("PATH", searchPath)
 	if err := s.settle(); err != nil {
 		return err

@@ -72,6 +72,9 @@ type Lab struct {
 
 // Up makes the lab and waits until libvirt answers on each host.
 func Up(ctx context.Context, spec Spec) (*Lab, error) {
+	if spec.Kind != "" && spec.Kind != Container && spec.Kind != UML {
+		return nil, fmt.Errorf("lab: no kind of host is called %q; there are %s and %s", spec.Kind, Container, UML)
+	}
 	l := &Lab{spec: spec, hosts: map[string]*Host{}, work: make(chan func()), closed: make(chan struct{})}
 	go l.forker()
 	if err := l.up(ctx); err != nil {

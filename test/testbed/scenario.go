@@ -31,7 +31,7 @@ const (
 
 // Run goes through it all.
 func (s *Scenario) Run(ctx context.Context) (Report, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, s.patience*5*time.Minute)
 	defer cancel()
 	steps := []func(context.Context) error{s.begin, s.protect, s.powerOff, s.protectedAgain, s.end}
 	for _, step := range steps {
@@ -47,6 +47,14 @@ func (s *Scenario) begin(ctx context.Context) error {
 		return err
 	}
 	s.versions(ctx)
+	if s.patience > 1 {
+		s.Say("hamgr check (on each host; what it finds out about QEMU need not be found out in a hurry later)")
+		for _, h := range s.hosts {
+			if text, err := s.Hamgr(ctx, h, "check"); err != nil {
+				return fmt.Errorf("%w\n%s", err, text)
+			}
+		}
+	}
 	s.Say("virsh define g1; virsh start g1 (on h1)")
 	if err := s.StartGuest(ctx, "h1", 128); err != nil {
 		return err

@@ -27,6 +27,7 @@ import (
 // Options of a testbed.
 type Options struct {
 	Hosts    int
+	Kind     lab.Kind // of the hosts; a container by default
 	Out      string   // directory for binaries, logs and results
 	Programs []string // packages of this module to have in the hosts' /opt/hamgr/bin, too
 	Progress io.Writer
@@ -38,8 +39,9 @@ type Options struct {
 // Bed is a running testbed.
 type Bed struct {
 	*lab.Lab
-	Out   string
-	hosts []string
+	Out      string
+	hosts    []string
+	patience time.Duration // how many times longer than a container everything may take
 }
 
 const guestAddr = "10.78.0.201"
@@ -58,15 +60,22 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 	if err := buildAll(ctx, out, p, o); err != nil {
 		return nil, err
 	}
-	b := &Bed{Out: out}
+	if err := configure(filepath.Join(out, "etc"), o.Kind); err != nil {
+		return nil, err
+	}
+	b := &Bed{Out: out, patience: 1}
+	if o.Kind == lab.UML {
+		b.patience = 4
+	}
 	var managers []string
 	for i := 1; i <= o.Hosts; i++ {
 		b.hosts = append(b.hosts, fmt.Sprintf("h%d", i))
 		managers = append(managers, fmt.Sprintf("h%d=10.77.0.%d", i, i))
 	}
 	b.Lab, err = lab.Up(ctx, lab.Spec{
-		Root: p.Root, RunDir: filepath.Join(out, "logs"), Hosts: o.Hosts, Progress: o.Progress,
-		Binds: []lab.Bind{{From: filepath.Join(out, "bin"), To: "/opt/hamgr/bin"}, {From: filepath.Join(out, "guest"), To: "/opt/hamgr/guest"}},
+		Root: p.Root, RunDir: filepath.Join(out, "logs"), Hosts: o.Hosts, Kind: o.Kind, Progress: o.Progress,
+		Binds: []lab.Bind{{From: filepath.Join(out, "bin"), To: "/opt/hamgr/bin"}, {From: filepath.Join(out, "guest"), To: "/opt/hamgr/guest"},
+			{From: filepath.Join(out, "etc"), To: "/etc/hamgr"}},
 		Services: func(host string) []lab.Service {
 			return services(host, strings.Join(managers[:min(len(managers), 3)], ","), o.Serve)
 		},
@@ -75,6 +84,24 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// slowHosts is the configuration on hosts with kernels of their own, all on the few cores
+// of this machine: one may have to wait that long for its turn.
+const slowHosts = `heartbeat: {interval: 50ms, timeout: 1500ms, grace: 20s}
+raft: {heartbeat: 1500ms, election: 1500ms, leader_lease: 1000ms, commit: 50ms}
+`
+
+// configure writes the hosts' /etc/hamgr.
+func configure(dir string, kind lab.Kind) error {
+	text := ""
+	if kind == lab.UML {
+		text = slowHosts
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "hamgr.yaml"), []byte(text), 0o644)
 }
 
 func services(host, managers string, serve func([]string) []string) []lab.Service {
@@ -140,7 +167,7 @@ func (b *Bed) Start(ctx context.Context, host string, g image.Guest) error {
 }
 
 func (b *Bed) waitPing(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, b.patience*time.Minute)
 	defer cancel()
 	for {
 		if _, err := b.Host("client").Exec(ctx, "ping", "-c1", "-W1", guestAddr); err == nil {
@@ -180,7 +207,7 @@ func (b *Bed) json(ctx context.Context, out any, host string, args ...string) er
 
 // WaitStatus polls a host until ok likes what it sees; ok gets g1, or nil.
 func (b *Bed) WaitStatus(ctx context.Context, host string, limit time.Duration, what string, ok func(api.Status, *api.ProtectionStatus) bool) (api.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, b.patience*limit)
 	defer cancel()
 	var s api.Status
 	for {
@@ -197,7 +224,7 @@ func (b *Bed) WaitStatus(ctx context.Context, host string, limit time.Duration, 
 		select {
 		case <-ctx.Done():
 			return s, fmt.Errorf("not within %s: %s; last seen %+v (%v)", limit, what, s, err)
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(b.patience * 100 * time.Millisecond): // asking is work, too
 		}
 	}
 }
