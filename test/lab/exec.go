@@ -1,21 +1,23 @@
 package lab
 
 import (
+	"context"
 	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
+	"os/signal"
 	"runtime"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
+	"github.com/creack/pty"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 )
 
 // A command on a host with its own kernel: this program, started under execName, sends
@@ -24,12 +26,16 @@ import (
 const execName = "hamgr-lab-exec"
 
 // order is the first message of a connection, in gob; packets follow.
-type order struct{ Args, Env []string }
+type order struct {
+	Args, Env []string
+	Terminal  *pty.Winsize // of the terminal it is to have, if any
+}
 
 // packet carries one of these: input to the command, its output, its end.
 type packet struct {
 	Stdin, Stdout, Stderr []byte
 	StdinEnd              bool
+	Resized               *pty.Winsize
 	Ended                 bool
 	Exit                  int    // 128 and the signal if it was killed, as in a shell
 	Error                 string // it was not started
@@ -41,13 +47,40 @@ func execute(args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	conn, err := dialKernel(pid)
+	life, err := lifeOf(pid)
+	if err != nil {
+		return 0, fmt.Errorf("reach the host: %w", err)
+	}
+	conn, err := dialKernel(life, pid)
 	if err != nil {
 		return 0, fmt.Errorf("reach the host's kernel: %w", err)
 	}
+	context.AfterFunc(life, func() { conn.Close() })
+	code, err := converse(conn, order{Args: args[1:], Env: os.Environ()})
+	if life.Err() != nil {
+		return 128 + int(syscall.SIGKILL), nil
+	}
+	return code, err
+}
+
+// converse gives the order and passes on what comes and goes until the command has ended.
+func converse(conn net.Conn, o order) (int, error) {
 	enc, dec := gob.NewEncoder(conn), gob.NewDecoder(conn)
-	if err := enc.Encode(order{args[1:], os.Environ()}); err != nil {
+	if term.IsTerminal(0) && term.IsTerminal(1) {
+		was, err := term.MakeRaw(0)
+		if err != nil {
+			return 0, err
+		}
+		defer term.Restore(0, was)
+		if o.Terminal, err = pty.GetsizeFull(os.Stdin); err != nil {
+			return 0, err
+		}
+	}
+	if err := enc.Encode(o); err != nil {
 		return 0, err
+	}
+	if o.Terminal != nil {
+		go tellSize(enc)
 	}
 	go func() {
 		io.Copy(writer(func(b []byte) error { return enc.Encode(packet{Stdin: b}) }), os.Stdin)
@@ -69,21 +102,36 @@ func execute(args []string) (int, error) {
 	}
 }
 
-// dialKernel connects from within the host's network namespace. A host without power
-// sends nothing more, not even a FIN; so its init is watched.
-func dialKernel(pid int) (net.Conn, error) {
-	life, err := unix.PidfdOpen(pid, 0)
+// tellSize passes on how large our terminal is when that changes.
+func tellSize(enc *gob.Encoder) {
+	resized := make(chan os.Signal, 1)
+	signal.Notify(resized, syscall.SIGWINCH)
+	for range resized {
+		if size, err := pty.GetsizeFull(os.Stdin); err == nil {
+			enc.Encode(packet{Resized: size})
+		}
+	}
+}
+
+// lifeOf is a context that ends with a process.
+func lifeOf(pid int) (context.Context, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return nil, err
 	}
+	ctx, end := context.WithCancel(context.Background())
 	go func() {
-		for {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(life), Events: unix.POLLIN}}, -1)
-			if n > 0 || err != unix.EINTR {
-				os.Exit(128 + int(syscall.SIGKILL))
-			}
+		defer end()
+		for err := error(unix.EINTR); errors.Is(err, unix.EINTR); {
+			_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
 		}
 	}()
+	return ctx, nil
+}
+
+// dialKernel connects from within the host's network namespace. A host without power
+// sends nothing more, not even a FIN; its life says so.
+func dialKernel(life context.Context, pid int) (net.Conn, error) {
 	runtime.LockOSThread() // never unlocked: it stays in that namespace
 	ns, err := netns.GetFromPid(pid)
 	if err != nil {
@@ -93,102 +141,11 @@ func dialKernel(pid int) (net.Conn, error) {
 	if err := netns.Set(ns); err != nil {
 		return nil, err
 	}
-	return net.DialTimeout("tcp", net.JoinHostPort(controlInside, controlPort), 10*time.Second)
+	d := net.Dialer{Timeout: 10 * time.Second}
+	return d.DialContext(life, "tcp", net.JoinHostPort(controlInside, controlPort))
 }
 
 // writer makes a function an io.Writer.
 type writer func(b []byte) error
 
 func (w writer) Write(b []byte) (int, error) { return len(b), w(b) }
-
-// serveCommands answers orders, in the kernel's init.
-func serveCommands(l net.Listener) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "lab: commands:", err)
-			time.Sleep(time.Second)
-			continue
-		}
-		go func() {
-			defer conn.Close()
-			serveCommand(conn)
-		}()
-	}
-}
-
-func serveCommand(conn net.Conn) {
-	dec := gob.NewDecoder(conn)
-	var o order
-	if err := dec.Decode(&o); err != nil || len(o.Args) == 0 {
-		return
-	}
-	var mu sync.Mutex // guards enc
-	enc := gob.NewEncoder(conn)
-	send := func(p packet) error {
-		mu.Lock()
-		defer mu.Unlock()
-		return enc.Encode(p)
-	}
-	exit, err := runOrder(o, dec, send)
-	if err != nil {
-		send(packet{Error: err.Error()})
-		return
-	}
-	send(packet{Ended: true, Exit: exit})
-}
-
-func runOrder(o order, dec *gob.Decoder, send func(packet) error) (exit int, err error) {
-	cmd := exec.Command(o.Args[0], o.Args[1:]...)
-	cmd.Env = o.Env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	stdin, err1 := cmd.StdinPipe()
-	stdout, err2 := cmd.StdoutPipe()
-	stderr, err3 := cmd.StderrPipe()
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return 0, err
-	}
-	pid, ended, err := start(cmd)
-	if err != nil {
-		return 0, err
-	}
-	over := make(chan struct{})
-	defer close(over)
-	go feed(dec, stdin, pid, over)
-	var output sync.WaitGroup
-	output.Go(func() {
-		defer stdout.Close()
-		io.Copy(writer(func(b []byte) error { return send(packet{Stdout: b}) }), stdout)
-	})
-	output.Go(func() {
-		defer stderr.Close()
-		io.Copy(writer(func(b []byte) error { return send(packet{Stderr: b}) }), stderr)
-	})
-	output.Wait()
-	ws := <-ended
-	if ws.Signaled() {
-		return 128 + int(ws.Signal()), nil
-	}
-	return ws.ExitStatus(), nil
-}
-
-// feed passes input on until the connection ends; if the command is not over by then, it
-// is killed.
-func feed(dec *gob.Decoder, stdin io.WriteCloser, pid int, over <-chan struct{}) {
-	defer stdin.Close()
-	for {
-		var p packet
-		if err := dec.Decode(&p); err != nil {
-			select {
-			case <-over:
-			default:
-				syscall.Kill(-pid, syscall.SIGKILL)
-			}
-			return
-		}
-		if p.StdinEnd {
-			stdin.Close()
-		}
-		stdin.Write(p.Stdin)
-	}
-}

@@ -40,6 +40,7 @@ func TestKernelHost(t *testing.T) {
 	l := kernelLab(ctx, t, 2)
 	t.Run("a kernel of its own", func(t *testing.T) { ownKernel(ctx, t, l.Host("h1")) })
 	t.Run("commands", func(t *testing.T) { commands(ctx, t, l.Host("h1")) })
+	t.Run("terminal", func(t *testing.T) { terminal(t, l.Host("h1")) })
 	t.Run("networks", func(t *testing.T) { networks(ctx, t, l) })
 	t.Run("logs", func(t *testing.T) { logs(ctx, t, l.Host("h1")) })
 	t.Run("pause", func(t *testing.T) { pause(ctx, t, l) })
