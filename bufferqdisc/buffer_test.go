@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hamgr/hamgr/bufferqdisc/plug"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -19,9 +18,7 @@ import (
 func eachBackend(t *testing.T, test func(t *testing.T, backend string)) {
 	t.Run("relay", func(t *testing.T) { test(t, "relay") })
 	t.Run("plug", func(t *testing.T) {
-		if err := plug.Probe(); err != nil {
-			t.Skip(err)
-		}
+		needPlug(t)
 		test(t, "plug")
 	})
 }

@@ -8,12 +8,15 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	hosts "github.com/hamgr/hamgr/test/lab"
 )
 
 // In a child process this variable has the backend, what to do and the taps.
 const childEnv = "BUFFERQDISC_TEST_CHILD"
 
 func TestMain(m *testing.M) {
+	hosts.Init()
 	if order := os.Getenv(childEnv); order != "" {
 		fmt.Println(child(strings.Split(order, ",")))
 		bufio.NewReader(os.Stdin).ReadByte() // until killed, or its parent is gone

@@ -12,9 +12,7 @@ import (
 // TestFlapReleasesNothing: a reset plug has credit for packets it no longer has, and
 // would let packets of the epoch under way go.
 func TestFlapReleasesNothing(t *testing.T) {
-	if err := plug.Probe(); err != nil {
-		t.Skip(err)
-	}
+	needPlug(t)
 	l := newLab(t, 1)
 	b := setUp(t, l, "plug", 0)
 	must(t, b.Hold())
@@ -40,9 +38,7 @@ func TestFlapReleasesNothing(t *testing.T) {
 }
 
 func TestPlugRefusesASecondEndedEpoch(t *testing.T) {
-	if err := plug.Probe(); err != nil {
-		t.Skip(err)
-	}
+	needPlug(t)
 	l := newLab(t, 1)
 	b := setUp(t, l, "plug", 0)
 	must(t, b.Hold())

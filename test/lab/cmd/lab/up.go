@@ -44,9 +44,6 @@ does, too. The first time it builds a Debian root file system for them, about a 
 			if kind := lab.Kind(o.kind); kind != lab.Container && kind != lab.UML {
 				return &control.Error{Exit: control.ExitUsage, Message: fmt.Sprintf("there is no kind %q of hosts", o.kind), Advice: "there are container and uml"}
 			}
-			if o.hamgr && o.kind != string(lab.Container) {
-				return &control.Error{Exit: control.ExitUsage, Message: "hamgr runs on hosts of kind container only, so far", Advice: "leave out --with-hamgr or --kind"}
-			}
 			if os.Geteuid() != 0 {
 				return errors.New("lab up needs root: it makes namespaces, mounts and links")
 			}
@@ -131,7 +128,7 @@ func (a *app) own(ctx context.Context, o options) error {
 
 func makeLab(ctx context.Context, o options) (l *lab.Lab, logs string, err error) {
 	if o.hamgr {
-		b, err := testbed.Up(ctx, testbed.Options{Hosts: o.hosts, Out: o.out, Progress: os.Stdout})
+		b, err := testbed.Up(ctx, testbed.Options{Hosts: o.hosts, Kind: lab.Kind(o.kind), Out: o.out, Progress: os.Stdout})
 		if err != nil {
 			return nil, "", err
 		}
