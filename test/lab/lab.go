@@ -2,19 +2,11 @@ package lab
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
-	"sync"
-	"syscall"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -47,17 +39,6 @@ type Spec struct {
 	Services  func(host string) []Service
 	Binds     []Bind
 	Progress  io.Writer
-}
-
-// Host is one host of a lab.
-type Host struct {
-	Name string
-	IP   string // on the management network
-	spec hostSpec
-	lab  *Lab
-	mu   sync.Mutex // guards cmd and dead: Start replaces them
-	cmd  *exec.Cmd
-	dead chan struct{} // closed when the init has ended
 }
 
 // Lab is a set of hosts, a client host among them, and their switches.
@@ -148,236 +129,11 @@ func (l *Lab) add(name string, number int, client bool) error {
 	return h.start()
 }
 
-func (h *Host) start() error {
-	h.say("starting")
-	if err := os.MkdirAll(h.spec.LogDir, 0o755); err != nil {
-		return err
-	}
-	return h.fork()
-}
-
-// fork starts the init, gives it its links and lets it go on.
-func (h *Host) fork() (err error) {
-	done := make(chan struct{})
-	h.lab.work <- func() {
-		defer close(done)
-		err = h.forkInit()
-	}
-	<-done
-	return err
-}
-
-func (h *Host) forkInit() error {
-	spec, err := json.Marshal(h.spec)
-	if err != nil {
-		return err
-	}
-	goOn, theirs, err := pipes()
-	if err != nil {
-		return err
-	}
-	defer goOn.Close()
-	log, err := os.OpenFile(filepath.Join(h.lab.spec.RunDir, h.Name+".init.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{initName, string(spec)}
-	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.Stderr = log
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Pdeathsig:  syscall.SIGKILL,
-		Setsid:     true,
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
-	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("lab host %s: %w (needs root)", h.Name, err)
-	}
-	theirs.Close()
-	h.began(cmd)
-	if !h.spec.Switch {
-		if err := h.plug(); err != nil {
-			return err
-		}
-	}
-	if _, err := goOn.Write([]byte{1}); err != nil {
-		return err
-	}
-	ready := make([]byte, 1)
-	if _, err := goOn.Read(ready); err != nil {
-		return fmt.Errorf("lab host %s did not start; see %s.init.log", h.Name, filepath.Join(h.lab.spec.RunDir, h.Name))
-	}
-	return nil
-}
-
-func (h *Host) began(cmd *exec.Cmd) {
-	dead := make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(dead)
-	}()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.cmd, h.dead = cmd, dead
-}
-
-// process is the init, nil before the first start, and what is closed at its end.
-func (h *Host) process() (*exec.Cmd, <-chan struct{}) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.cmd, h.dead
-}
-
-// pipes is a connection to the init.
-func pipes() (ours, theirs *os.File, err error) {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	return os.NewFile(uintptr(fds[0]), "lab"), os.NewFile(uintptr(fds[1]), "init"), nil
-}
-
-// plug gives a host a link to each switch.
-func (h *Host) plug() error {
-	for i, bridge := range []string{"mgmt", "guest"} {
-		br, err := h.lab.handle.LinkByName(bridge)
-		if err != nil {
-			return err
-		}
-		if old, err := h.lab.handle.LinkByName(h.Port(bridge)); err == nil {
-			h.lab.handle.LinkDel(old) // the kernel takes its time over a host that is gone
-		}
-		v := &netlink.Veth{
-			LinkAttrs: netlink.LinkAttrs{Name: h.Port(bridge), MasterIndex: br.Attrs().Index},
-			PeerName:  fmt.Sprintf("eth%d", i), PeerNamespace: netlink.NsPid(h.Pid()),
-			PeerHardwareAddr: net.HardwareAddr{2, 0x77, 0, 0, byte(i), byte(h.spec.Number)}, // as before a restart: others remember it
-		}
-		if err := h.lab.handle.LinkAdd(v); err != nil {
-			return fmt.Errorf("link of %s to %s: %w", h.Name, bridge, err)
-		}
-		if err := h.lab.handle.LinkSetUp(v); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Port is the host's link to a network ("mgmt", "guest"), at the switch's end.
-func (h *Host) Port(network string) string { return h.Name + "-" + network }
-
-// Pid is that of the host's init, in this machine's numbering.
-func (h *Host) Pid() int {
-	cmd, _ := h.process()
-	return cmd.Process.Pid
-}
-
 // Switch is where the hosts' links end, its network namespace that of Pid.
 func (l *Lab) Switch() *Host { return l.sw }
 
 // Host is a host by name: h1, h2, ..., client.
 func (l *Lab) Host(name string) *Host { return l.hosts[name] }
-
-// Command is a command inside the host, ended with ctx. It needs nothing of this process
-// but its program, and its exit status is that of the command, or ExitLab.
-func (h *Host) Command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	if cmd.Err = h.want(StateRunning); cmd.Err == nil {
-		name := enterName
-		if h.spec.Kind == UML {
-			name = execName
-		}
-		cmd.Args = append([]string{name, strconv.Itoa(h.Pid())}, args...)
-	}
-	return cmd
-}
-
-// Exec runs a command inside the host and returns its output.
-func (h *Host) Exec(ctx context.Context, args ...string) (string, error) {
-	out, err := h.Command(ctx, args...).CombinedOutput()
-	if err != nil {
-		return string(out), fmt.Errorf("%s: %v: %w: %s", h.Name, args, err, out)
-	}
-	return string(out), nil
-}
-
-// Ready waits until libvirt answers, two minutes at most.
-func (h *Host) Ready(ctx context.Context) error {
-	if h.spec.Client {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	_, dead := h.process()
-	for {
-		if _, err := h.Exec(ctx, "virsh", "-q", "version"); err == nil {
-			h.say("libvirt answers")
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("libvirt on %s does not answer; see %s", h.Name, h.spec.LogDir)
-		case <-dead:
-			return fmt.Errorf("%s died; see %s", h.Name, h.spec.LogDir)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-}
-
-// PowerOff pulls the plug: the links go first, so that not even a FIN gets out, then
-// all processes at once. Returns the time of the cut.
-func (h *Host) PowerOff() (time.Time, error) {
-	if h.State() == StateOff {
-		return time.Time{}, &StateError{h.Name, StateOff}
-	}
-	at := time.Now()
-	err := errors.Join(h.Cut("mgmt"), h.Cut("guest"))
-	h.kill()
-	h.say("powered off")
-	return at, err
-}
-
-// kill ends the init and with it all of the host.
-func (h *Host) kill() {
-	if cmd, dead := h.process(); cmd != nil {
-		cmd.Process.Kill()
-		<-dead
-	}
-}
-
-// Start boots a host that was powered off, with empty disks.
-func (h *Host) Start() error {
-	if err := h.want(StateOff); err != nil {
-		return err
-	}
-	return h.start()
-}
-
-// Cut and Heal take a host's link to a network ("mgmt", "guest") down and up.
-func (h *Host) Cut(network string) error { return h.link(network, h.lab.handle.LinkSetDown) }
-
-// Heal undoes Cut.
-func (h *Host) Heal(network string) error { return h.link(network, h.lab.handle.LinkSetUp) }
-
-func (h *Host) link(network string, set func(netlink.Link) error) error {
-	if h.State() == StateOff {
-		return &StateError{h.Name, StateOff}
-	}
-	link, err := h.lab.handle.LinkByName(h.Port(network))
-	if err == nil {
-		err = set(link)
-	}
-	if err != nil {
-		return fmt.Errorf("link of %s to %s: %w", h.Name, network, err)
-	}
-	return nil
-}
-
-func (h *Host) say(what string) {
-	if h.lab.spec.Progress != nil {
-		fmt.Fprintf(h.lab.spec.Progress, "  lab: %-6s %s\n", h.Name, what)
-	}
-}
 
 // Down ends everything and returns when it is gone.
 func (l *Lab) Down() {
