@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
 	"github.com/hamgr/hamgr/hamgr/trace"
@@ -32,9 +33,11 @@ type Config struct {
 	MemoryDir string                   // libvirt's memory_backing_dir, a tmpfs
 	RunDir    string                   // for FIFOs and replicas, on a tmpfs
 	Peer      func(node string) string // host:port of a node's checkpoint listener
-	Lease     func() time.Time         // until when this host may emit unheld; nil: it never may
-	Log       *slog.Logger
-	Trace     *trace.Log // nil: none
+	// Lease is until when this host may emit unheld, by what it knows up to an index of
+	// the cluster's log; nil: it never may.
+	Lease func(applied uint64) time.Time
+	Log   *slog.Logger
+	Trace *trace.Log // nil: none
 }
 
 // Agent makes one host match the cluster's state.
@@ -47,7 +50,8 @@ type Agent struct {
 
 	background sync.WaitGroup // restores and announcements; they end with Run's context
 
-	mu        sync.Mutex // guards the tables; the jobs guard themselves
+	mu        sync.Mutex // guards the tables and told; the jobs guard themselves
+	told      uint64     // index of the state that the jobs were told of last
 	primaries map[string]*primary
 	backups   map[string]*backup
 	ends      map[string]domain.End  // how a primary's guest last ended, by libvirt's events
@@ -87,24 +91,31 @@ func (a *Agent) Run(ctx context.Context, host *domain.Host) error {
 	return nil
 }
 
+const (
+	proposeTimeout = 2 * time.Second
+	proposePause   = 50 * time.Millisecond
+)
+
 // propose retries a command until the cluster takes it, refuses it for good, or ctx
 // ends. The wait between two tries is bounded, the number of tries is not: an agent
 // that cannot reach the managers keeps its output held.
 func (a *Agent) propose(ctx context.Context, c core.Command) error {
 	for {
-		try, cancel := context.WithTimeout(ctx, 2*time.Second)
-		err := a.cluster.Propose(try, c)
-		cancel()
+		err := a.proposeOnce(ctx, c)
 		if err == nil || final(err) || ctx.Err() != nil {
 			return err
 		}
 		a.log.Warn("the managers did not answer, trying again", "command", c.Kind, "domain", c.Domain, "err", err)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
+		if err := sleep(ctx, proposePause); err != nil {
+			return err
 		}
 	}
+}
+
+func (a *Agent) proposeOnce(ctx context.Context, c core.Command) error {
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	return a.cluster.Propose(ctx, c)
 }
 
 // leaseEvery is much less than a lease, and more than nothing.
@@ -126,15 +137,21 @@ func (a *Agent) extendLeases(ctx context.Context) {
 		a.mu.Unlock()
 		for _, job := range jobs {
 			if job.gated() {
-				job.extendLease(a.lease())
+				job.extendLease(a.lease(job))
 			}
 		}
 	}
 }
 
-func (a *Agent) lease() time.Time {
-	if a.cfg.Lease == nil {
+// lease is until when the guest of a job may emit unheld: this host's lease by all that
+// the jobs have been told, and none for a guest that is another's now. What the cluster
+// has decided and the jobs do not know of yet does not count as known here.
+func (a *Agent) lease(job *primary) time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	o, _ := job.current()
+	if a.cfg.Lease == nil || !rules.MayExtend(a.cfg.Node, o) {
 		return time.Time{}
 	}
-	return a.cfg.Lease()
+	return a.cfg.Lease(a.told)
 }

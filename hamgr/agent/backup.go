@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
 	"github.com/hamgr/hamgr/hamgr/trace"
@@ -112,12 +113,12 @@ func (a *Agent) mayBackUp(ctx context.Context, h wire.Hello) error {
 			return &wire.RefusedError{Code: wire.CodeNotMine, Text: a.cfg.Node + " has lost touch with the managers"}
 		}
 	}
-	p, ok := a.cluster.State().Protections[h.Domain]
-	switch {
-	case !ok || p.Backup != a.cfg.Node || p.UUID != h.UUID:
+	st := a.cluster.State()
+	switch rules.Admit(a.cfg.Node, st, rules.Replica{Domain: h.Domain, UUID: h.UUID, Generation: h.Generation}) {
+	case rules.NotMine:
 		return &wire.RefusedError{Code: wire.CodeNotMine, Text: fmt.Sprintf("%s is not the backup of %s", a.cfg.Node, h.Domain)}
-	case p.Generation != h.Generation:
-		return &wire.RefusedError{Code: wire.CodeStale, Text: fmt.Sprintf("generation %d of %s, now %d", h.Generation, h.Domain, p.Generation)}
+	case rules.Stale:
+		return &wire.RefusedError{Code: wire.CodeStale, Text: fmt.Sprintf("generation %d of %s, now %d", h.Generation, h.Domain, st.Protections[h.Domain].Generation)}
 	}
 	return checkMemory(a.cfg.MemoryDir, h.MemoryBytes)
 }
@@ -217,13 +218,11 @@ func (b *backup) end(rep *storage.Replica, r *wire.Receiver, f wire.Frame) error
 
 // obsolete says that the cluster no longer wants this replica.
 func (b *backup) obsolete(node string, p core.Protection, protected bool) bool {
-	if !protected || p.UUID != b.hello.UUID {
-		return true
-	}
-	if p.Primary == node && p.Generation == b.hello.Generation+1 {
-		return false // being taken over
-	}
-	return p.Generation > b.hello.Generation
+	return rules.Obsolete(node, b.which(), p, protected)
+}
+
+func (b *backup) which() rules.Replica {
+	return rules.Replica{Domain: b.hello.Domain, UUID: b.hello.UUID, Generation: b.hello.Generation}
 }
 
 // discard ends the standby and frees the replica.

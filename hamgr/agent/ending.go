@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
 )
@@ -23,8 +24,8 @@ const (
 // howItEnded says whether the guest's run is over and whether somebody wanted that. A
 // process that lives is a guest that lives, whatever libvirtd does at the moment; of one
 // that is gone libvirt knows whether it was asked to go, a moment later. dying: it is on
-// its way, by the look of it.
-func (a *Agent) howItEnded(ctx context.Context, name string, pid int, dying bool) domain.End {
+// its way, by the look of it. pid 0: not known, so all is libvirt's word.
+func (a *Agent) howItEnded(ctx context.Context, name string, pid int, dying bool) rules.Guest {
 	ctx, cancel := context.WithTimeout(ctx, endingTimeout)
 	defer cancel()
 	for start := time.Now(); ctx.Err() == nil; {
@@ -32,20 +33,30 @@ func (a *Agent) howItEnded(ctx context.Context, name string, pid int, dying bool
 			if dying && time.Since(start) < dyingTimeout && sleep(ctx, endingPoll) == nil {
 				continue
 			}
-			return domain.EndNone
+			return rules.Running
 		}
 		info, err := a.host.Lookup(ctx, name)
 		switch {
 		case errors.Is(err, domain.ErrNoDomain):
-			return a.lastEnd(name)
+			return guestOf(a.lastEnd(name))
 		case err == nil && info.Running(): // started again meanwhile
-			return domain.EndNone
+			return rules.Running
 		case err == nil && info.End != domain.EndNone:
-			return info.End
+			return guestOf(info.End)
 		}
 		_ = sleep(ctx, endingPoll)
 	}
-	return domain.EndCrash
+	if pid == 0 {
+		return rules.Unknown
+	}
+	return rules.Crashed
+}
+
+func guestOf(e domain.End) rules.Guest {
+	if e == domain.EndByRequest {
+		return rules.Ended
+	}
+	return rules.Crashed
 }
 
 // lastEnd is for a domain that libvirt has forgotten: one without a definition.
@@ -85,11 +96,7 @@ func (a *Agent) domainEnded(ctx context.Context, e domain.Event) {
 	if o == nil || o.Primary != a.cfg.Node || o.Phase != core.Solo {
 		return // a session notices by itself
 	}
-	if e.End == domain.EndByRequest {
-		job.tell(ctx, core.Command{Kind: core.Unprotect, Domain: o.Domain, Generation: o.Generation, Cause: "the guest was shut down"})
-	} else {
-		job.guestDied(ctx, *o)
-	}
+	job.tell(ctx, rules.AfterSession(*o, guestOf(e.End), e.Detail))
 }
 
 // errHung ends the session of a QEMU that does not go on.

@@ -3,23 +3,36 @@ package agent
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
+	"time"
 
+	"github.com/hamgr/hamgr/hamgr/domain"
 	"github.com/hamgr/hamgr/qmp"
 	"github.com/hamgr/hamgr/qmp/colo"
 	"github.com/hamgr/hamgr/storage/wire"
 	"golang.org/x/sys/unix"
 )
 
-// recoverDomain takes a domain's QEMU out of a session whose agent is gone.
-func (a *Agent) recoverDomain(ctx context.Context, name string) error {
-	info, err := a.host.Lookup(ctx, name)
-	if err != nil || !info.Running() {
-		return err
+// Rescue takes every guest of this host out of a session whose agent is gone, whatever
+// the cluster says and whether it can be reached: a guest that stands still in the middle
+// of a checkpoint harms nobody by running on, as its output stays as it is (I6).
+func Rescue(ctx context.Context, host *domain.Host, log *slog.Logger) {
+	names, err := host.Running(ctx)
+	if err != nil {
+		log.Warn("the guests of this host could not be listed", "err", err)
 	}
-	return colo.Recover(ctx, qmp.New(qmp.NewPassthrough(a.host.Command(name))))
+	for _, name := range names {
+		try, cancel := context.WithTimeout(ctx, rescueTimeout)
+		if err := colo.Recover(try, qmp.New(qmp.NewPassthrough(host.Command(name)))); err != nil {
+			log.Warn("it is not known whether a guest stands still in a session that is over", "domain", name, "err", err)
+		}
+		cancel()
+	}
 }
+
+const rescueTimeout = 10 * time.Second
 
 // checkMemory refuses a replica that would not fit into the memory of this host.
 func checkMemory(dir string, need uint64) error {

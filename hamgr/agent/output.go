@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc"
+	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
 	"github.com/hamgr/hamgr/hamgr/trace"
@@ -52,7 +53,7 @@ func (p *primary) setUpGate(info domain.Info) error {
 	if p.out.gate != nil {
 		return nil
 	}
-	g, err := bufferqdisc.NewGate(p.domain, taps(info), p.agent.lease())
+	g, err := bufferqdisc.NewGate(p.domain, taps(info), p.agent.lease(p))
 	if err != nil {
 		return err
 	}
@@ -167,12 +168,13 @@ func (p *primary) abandon() {
 // takes effect. Epoch 0: nothing is held.
 func (s *session) endEpoch(o core.Protection) (bufferqdisc.Epoch, error) {
 	p := s.p
-	if o.Mode == core.Buffer && o.Wanted == "" || o.Wanted == core.Buffer || o.Moving {
+	hold, letGo := rules.Boundary(o)
+	if hold {
 		if err := s.hold(); err != nil {
 			return 0, err
 		}
 	}
-	if o.Mode == core.Checkpoint && o.Wanted == "" && !o.Moving {
+	if letGo {
 		if err := s.letGo(); err != nil {
 			return 0, err
 		}
@@ -219,17 +221,17 @@ func (s *session) letGo() error {
 // changeMode follows the operator's wish between two epochs: it makes ready what the mode
 // needs and tells the cluster, on whose answer the next boundary acts.
 func (s *session) changeMode(ctx context.Context, o core.Protection) {
-	switch {
-	case o.Wanted == "":
-		s.asked = ""
-		if o.Mode == core.Buffer && s.p.out.held { // the gate has done its work
-			if err := s.p.closeGate(); err != nil {
-				s.p.log.Error("the gate is still there; the output closes with the lease", "err", err)
-			}
+	tell, closeGate := rules.ModeStep(o, s.p.out.held, s.asked)
+	if closeGate {
+		if err := s.p.closeGate(); err != nil {
+			s.p.log.Error("the gate is still there; the output closes with the lease", "err", err)
 		}
+	}
+	if o.Wanted == "" {
+		s.asked = ""
+	}
+	if !tell {
 		return
-	case o.Wanted == s.asked || o.Wanted == core.Buffer && !s.p.out.held:
-		return // being told, or not so far
 	}
 	c := core.Command{Kind: core.SetMode, Domain: o.Domain, Generation: o.Generation, Mode: o.Wanted}
 	if o.Wanted == core.Checkpoint {

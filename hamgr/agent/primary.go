@@ -3,11 +3,10 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
-	"time"
 
+	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
 	"github.com/hamgr/hamgr/qmp/colo"
@@ -30,8 +29,9 @@ type primary struct {
 	done   chan struct{}
 	cancel context.CancelFunc
 
-	mu    sync.Mutex // guards order and wake, and changes of out
+	mu    sync.Mutex // guards order, gone and wake, and changes of out
 	order *core.Protection
+	gone  rules.Duty    // once order is nil
 	wake  chan struct{} // closed at each change of order
 	out   output
 	adopt bool
@@ -65,9 +65,18 @@ func (p *primary) stopped() bool {
 	}
 }
 
-// update tells the job what the cluster wants now; remove, that the protection is gone.
+// update tells the job what the cluster wants now.
 func (p *primary) update(o core.Protection) { p.setOrder(&o) }
-func (p *primary) remove()                  { p.setOrder(nil) }
+
+// ended tells the job that the protection is over, and as what the cluster remembers it.
+func (p *primary) ended(e core.Ended, known bool) {
+	p.mu.Lock()
+	if p.order != nil {
+		p.gone = rules.Gone(p.agent.cfg.Node, p.order.Generation, e, known)
+	}
+	p.mu.Unlock()
+	p.setOrder(nil)
+}
 
 func (p *primary) setOrder(o *core.Protection) {
 	p.mu.Lock()
@@ -95,35 +104,44 @@ func (p *primary) current() (*core.Protection, <-chan struct{}) {
 }
 
 func (p *primary) run(ctx context.Context) {
-	if p.adopt {
-		p.recoverGuest(ctx)
-	}
 	for ctx.Err() == nil {
 		o, wake := p.current()
-		switch {
-		case o == nil:
+		switch p.duty(ctx, o) {
+		case rules.Release:
 			p.release(ctx)
 			return
-		case o.Primary != p.agent.cfg.Node:
-			p.fence(ctx, *o)
+		case rules.Fence:
+			p.fence(ctx)
 			return
-		case p.adopt && o.Phase != core.Solo && o.Phase != core.Recovering:
-			p.giveUpBackup(ctx, *o, "the agent on "+o.Primary+" was restarted")
-		case o.Phase == core.Syncing || o.Phase == core.Protected:
+		case rules.Tell:
+			p.report(ctx, o, p.afterSession(*o, errors.New("the agent on "+o.Primary+" was restarted"), false))
+		case rules.Session:
 			err := p.session(ctx, *o)
 			p.sessionEnded(ctx, *o, err)
 			continue // sessionEnded has waited for the next order
-		case o.Phase == core.Solo:
+		case rules.Open:
 			p.adopt = false
 			p.enterSolo(ctx)
-		case o.Phase == core.Recovering:
-			p.finishRecovery(ctx, *o)
-		case o.Phase == core.Lost:
+		case rules.Finish:
+			p.report(ctx, o, func(ctx context.Context) (core.Command, bool) {
+				g := p.look(ctx, false)
+				return rules.AfterRestore(*o, g), g != rules.Unknown
+			})
+		case rules.Stop:
 			return
 		}
 		p.await(ctx, o, wake)
 	}
 	p.abandon()
+}
+
+func (p *primary) duty(ctx context.Context, o *core.Protection) rules.Duty {
+	if o != nil {
+		return rules.Primary(p.agent.cfg.Node, *o, p.adopt, p.look(ctx, false))
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gone
 }
 
 // await blocks until the order differs from o.
@@ -153,29 +171,38 @@ func (p *primary) sessionEnded(ctx context.Context, o core.Protection, cause err
 	}
 	p.log.Warn("checkpoints stopped", "generation", o.Generation, "cause", cause)
 	dying := errors.Is(cause, errHung) || errors.Is(cause, colo.ErrTruncated)
-	switch end := p.agent.howItEnded(ctx, o.Domain, p.pid, dying); end {
-	case domain.EndNone:
-		p.giveUpBackup(ctx, *now, cause.Error())
-	case domain.EndByRequest:
-		p.tell(ctx, core.Command{Kind: core.Unprotect, Domain: o.Domain, Generation: o.Generation, Cause: "the guest was shut down"})
-	case domain.EndCrash:
-		p.guestDied(ctx, *now)
-	}
+	p.report(ctx, now, p.afterSession(*now, cause, dying))
 	p.await(ctx, now, wake)
 }
 
-// giveUpBackup asks the cluster for leave to run alone.
-func (p *primary) giveUpBackup(ctx context.Context, o core.Protection, cause string) {
-	p.tell(ctx, core.Command{Kind: core.GoSolo, Domain: o.Domain, Generation: o.Generation, Backup: o.Backup, Cause: cause})
+// afterSession says what has become of the guest, and what to tell the cluster of it.
+func (p *primary) afterSession(o core.Protection, cause error, dying bool) func(context.Context) (core.Command, bool) {
+	return func(ctx context.Context) (core.Command, bool) {
+		g := p.look(ctx, dying)
+		return rules.AfterSession(o, g, cause.Error()), g != rules.Unknown
+	}
 }
 
-func (p *primary) guestDied(ctx context.Context, o core.Protection) {
-	kind := core.MarkLost
-	if o.Phase == core.Protected {
-		kind = core.FailOver
+func (p *primary) look(ctx context.Context, dying bool) rules.Guest {
+	return p.agent.howItEnded(ctx, p.domain, p.pid, dying)
+}
+
+// report tells the cluster of something until it takes it or refuses it for good, or the
+// order changes. It looks again before each try: a guest that was alive may have died.
+func (p *primary) report(ctx context.Context, o *core.Protection, what func(context.Context) (core.Command, bool)) {
+	for ctx.Err() == nil {
+		if now, _ := p.current(); now != o {
+			return
+		}
+		if c, known := what(ctx); known {
+			err := p.agent.proposeOnce(ctx, c)
+			if err == nil || final(err) {
+				return
+			}
+			p.log.Warn("the managers did not answer, trying again", "command", c.Kind, "err", err)
+		}
+		_ = sleep(ctx, proposePause)
 	}
-	p.tell(ctx, core.Command{Kind: kind, Domain: o.Domain, Generation: o.Generation, Silenced: true,
-		Cause: "QEMU of " + o.Domain + " died on " + o.Primary})
 }
 
 func (p *primary) tell(ctx context.Context, c core.Command) {
@@ -185,8 +212,8 @@ func (p *primary) tell(ctx context.Context, c core.Command) {
 }
 
 // fence ends this copy: another node owns the domain now.
-func (p *primary) fence(ctx context.Context, o core.Protection) {
-	p.log.Warn("fenced", "generation", o.Generation, "owner", o.Primary)
+func (p *primary) fence(ctx context.Context) {
+	p.log.Warn("fenced: another node owns the guest")
 	p.abandon()
 	info, err := p.agent.host.Lookup(ctx, p.domain)
 	if errors.Is(err, domain.ErrNoDomain) || err == nil && !info.Running() {
@@ -195,24 +222,6 @@ func (p *primary) fence(ctx context.Context, o core.Protection) {
 	if err := p.agent.host.Destroy(ctx, p.domain); err != nil {
 		p.log.Error("the fenced copy could not be ended; its output stays cut", "err", err)
 	}
-}
-
-// recoverGuest frees a guest that an earlier agent left in the middle of a checkpoint (I6).
-func (p *primary) recoverGuest(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := p.agent.recoverDomain(ctx, p.domain); err != nil {
-		p.log.Error("the guest could not be taken out of its old session", "err", err)
-	}
-}
-
-// finishRecovery serves a node whose agent died between restoring and saying so.
-func (p *primary) finishRecovery(ctx context.Context, o core.Protection) {
-	c := core.Command{Kind: core.Restored, Domain: o.Domain, Generation: o.Generation}
-	if info, err := p.agent.host.Lookup(ctx, o.Domain); err != nil || !info.Running() {
-		c.Kind, c.Cause = core.MarkLost, fmt.Sprintf("the replica on %s was lost before it could be restored", o.Primary)
-	}
-	p.tell(ctx, c)
 }
 
 func taps(info domain.Info) []string {

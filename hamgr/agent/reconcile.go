@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/hamgr/hamgr/bufferqdisc"
+	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 )
 
@@ -34,18 +36,25 @@ func (a *Agent) reconcile(ctx context.Context, s core.State, adopt bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.traceOrders(s)
+	a.told = s.Index
 	for name, p := range s.Protections {
 		if p.Primary == a.cfg.Node {
 			a.lead(ctx, p, adopt)
 		} else if job := a.primaries[name]; job != nil {
 			job.update(p)
 		} else if adopt {
-			a.clearFenced(ctx, p)
+			a.settle(ctx, name, p.UUID, rules.Fence)
+		}
+	}
+	if adopt {
+		for name, e := range s.Ended {
+			a.settle(ctx, name, e.UUID, rules.Gone(a.cfg.Node, 0, e, true))
 		}
 	}
 	for name, job := range a.primaries {
 		if _, ok := s.Protections[name]; !ok {
-			job.remove()
+			e, known := s.Ended[name]
+			job.ended(e, known)
 		}
 		if job.stopped() {
 			delete(a.primaries, name)
@@ -63,13 +72,13 @@ func (a *Agent) reconcile(ctx context.Context, s core.State, adopt bool) {
 
 // lead sees to a protection whose primary is this node.
 func (a *Agent) lead(ctx context.Context, p core.Protection, adopt bool) {
-	if b := a.backups[p.Domain]; p.Phase == core.Recovering && b != nil {
+	if b := a.backups[p.Domain]; b != nil && rules.TakesOver(a.cfg.Node, p, b.which()) {
 		b.takeOver(ctx, p)
 		return
 	}
 	job := a.primaries[p.Domain]
 	if job == nil || job.stopped() {
-		if p.Phase == core.Lost {
+		if p.Phase == core.Lost && !adopt {
 			return
 		}
 		job = newPrimary(a, p, adopt)
@@ -80,19 +89,28 @@ func (a *Agent) lead(ctx context.Context, p core.Protection, adopt bool) {
 	job.update(p)
 }
 
-// clearFenced ends a copy of a domain that this node no longer owns: it is what an
-// earlier agent left when its host was declared dead.
-func (a *Agent) clearFenced(ctx context.Context, p core.Protection) {
-	if p.Backup == a.cfg.Node || p.Phase == core.Lost {
+// settle sees to what an earlier agent of this host left of a guest that has no job here:
+// its taps say that it was protected here. The guest's owner gets its network back; any
+// other copy, which was left when its host was declared dead, is ended. One without our
+// marks, started here since, is not hamgr's business.
+func (a *Agent) settle(ctx context.Context, name, uuid string, duty rules.Duty) {
+	info, err := a.host.Lookup(ctx, name)
+	if err != nil || info.UUID != uuid || !info.Running() {
 		return
 	}
-	info, err := a.host.Lookup(ctx, p.Domain)
-	if err != nil || info.UUID != p.UUID || !info.Running() {
+	left, err := bufferqdisc.Left(taps(info))
+	if err != nil || !left {
 		return
 	}
-	a.log.Warn("ending a fenced copy", "domain", p.Domain, "generation", p.Generation, "owner", p.Primary)
-	if err := a.host.Destroy(ctx, p.Domain); err != nil {
-		a.log.Error("a fenced copy could not be ended; its output stays cut", "domain", p.Domain, "err", err)
+	switch duty {
+	case rules.Release:
+		err = bufferqdisc.Clear(taps(info))
+	case rules.Fence:
+		a.log.Warn("ending a fenced copy", "domain", name)
+		err = a.host.Destroy(ctx, name)
+	}
+	if err != nil {
+		a.log.Error("what an earlier agent left could not be settled; the output stays cut", "domain", name, "err", err)
 	}
 }
 

@@ -34,6 +34,29 @@ func CleanStale(ctx context.Context, h *Host, runDir string) error {
 	return errors.Join(errs...)
 }
 
+// Running are the names of the domains whose QEMU has a guest, paused or not; a standby
+// that waits is none.
+func (h *Host) Running(ctx context.Context) ([]string, error) {
+	return bounded(ctx, "list the domains", func() (out []string, err error) {
+		err = h.withConnection(func(c *libvirt.Connect) error {
+			all, err := c.ListAllDomains(libvirt.CONNECT_LIST_DOMAINS_ACTIVE)
+			if err != nil {
+				return fmt.Errorf("libvirt: %w", err)
+			}
+			for i := range all {
+				name, nameErr := all[i].GetName()
+				state, reason, stateErr := all[i].GetState()
+				if nameErr == nil && stateErr == nil && !waiting(state, reason) {
+					out = append(out, name)
+				}
+				all[i].Free() // an error means that it has ended meanwhile
+			}
+			return nil
+		})
+		return out, err
+	})
+}
+
 // stale is a domain that says of itself that it is a standby.
 type stale struct {
 	name  string

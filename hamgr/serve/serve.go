@@ -152,6 +152,7 @@ func (n *node) work(ctx context.Context, part parts) error {
 		if err != nil {
 			return err
 		}
+		agent.Rescue(ctx, host, n.log)
 		if err := n.cluster.Register(ctx, n.forward); err != nil {
 			return err
 		}
@@ -162,8 +163,8 @@ func (n *node) work(ctx context.Context, part parts) error {
 }
 
 // lease is until when the managers let this host's guests emit what no buffer holds.
-func (n *node) lease() time.Time {
-	return n.detector.Lease(slices.Collect(maps.Keys(n.cfg.Managers)), n.cluster.State().Index)
+func (n *node) lease(applied uint64) time.Time {
+	return n.detector.Lease(slices.Collect(maps.Keys(n.cfg.Managers)), applied)
 }
 
 func (n *node) liveness() map[string]api.NodeLiveness {

@@ -38,6 +38,12 @@ func (t *Tap) HasGate() (bool, error) {
 	return len(found.gate) > 0, err
 }
 
+// HasOurs tells whether a gate or a buffer is there.
+func (t *Tap) HasOurs() (bool, error) {
+	found, err := t.filters()
+	return len(found.ours()) > 0, err
+}
+
 func (t *Tap) attachBPF(prog *ebpf.Program, name string, prio uint16) error {
 	return t.attach(func(ourQdisc bool) error {
 		f := &netlink.BpfFilter{FilterAttrs: t.attrs(prio), Fd: prog.FD(), Name: name, DirectAction: true}
