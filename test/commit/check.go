@@ -59,10 +59,25 @@ func Check(frames []Frame, events []trace.Event, o Options) Report {
 	for _, host := range c.hosts() {
 		c.host(host)
 	}
+	c.silence()
 	c.restores()
 	c.ledger()
 	c.report.finish(c.timeline)
 	return *c.report
+}
+
+// silence is the longest time in which nothing of the guest was seen outside.
+func (c *checker) silence() {
+	var last time.Time
+	for _, p := range c.packets {
+		if p.Device != "" || !c.guests(p) || p.Time.Before(c.From) || p.kind == "RARP" {
+			continue
+		}
+		if !last.IsZero() {
+			c.report.Silence = max(c.report.Silence, ms(p.Time.Sub(last)))
+		}
+		last = p.Time
+	}
 }
 
 // hosts are those with a trace, and those whose network port the guest was seen at.
@@ -98,7 +113,7 @@ func (c *checker) host(name string) {
 	if o == nil {
 		o = &output{stretches: []stretch{{state: free}}}
 	}
-	m := match(o, inside, outside)
+	m := match(o, inside, outside, func(p packet) bool { return p.kind == "RARP" && c.restoredAt(name, p.Time) })
 	c.matched[name] = m
 	for _, e := range m.early {
 		c.early(name, o, e)
@@ -129,19 +144,17 @@ func (c *checker) early(host string, o *output, e early) {
 	c.report.violation(kind, host, e.Time, "%s; emitted %v before; %s", &e.packet, e.Time.Sub(e.cause.Time), why)
 }
 
-// strange is a frame of the guest's that the guest has not emitted. hamgr announces a
-// restored guest in its name.
+// strange is a frame of the guest's that the guest has not emitted.
 func (c *checker) strange(host string, p packet) {
-	if p.kind == "RARP" && c.restoredAt(host, p.Time) {
-		c.report.Announcements++
-		return
-	}
 	c.report.violation(Strange, host, p.Time, "%s; the guest has not sent this", &p)
 }
 
+// announcing is for how long after a restore hamgr may announce the guest.
+const announcing = 5 * time.Second
+
 func (c *checker) restoredAt(host string, by time.Time) bool {
 	return slices.ContainsFunc(c.timeline.events, func(e trace.Event) bool {
-		return e.Kind == trace.Restored && e.Node == host && !e.Time.After(by)
+		return e.Kind == trace.Restored && e.Node == host && !e.Time.After(by) && by.Sub(e.Time) < announcing
 	})
 }
 
@@ -176,12 +189,15 @@ func (c *checker) emission(o *output, s *sighting) {
 	}
 	next, after := o.commitAfter(s.boundary), o.commitAfter(s.boundary+1)
 	switch {
-	case s.seen.IsZero() && !after.IsZero() && c.leaves(s.packet):
+	case s.seen.IsZero() && !after.IsZero() && after.Add(slack).Before(c.end()) && c.leaves(s.packet):
 		c.report.violation(Missing, s.Host, s.Time, "%s; committed with epoch %d of generation %d, and never seen outside", &s.packet, b.epoch, b.generation)
 	case !s.seen.IsZero() && !next.IsZero() && s.seen.After(next.Add(slack)):
 		c.report.violation(Late, s.Host, s.seen, "%s; committed with epoch %d of generation %d %v before, and newer epochs since", &s.packet, b.epoch, b.generation, s.seen.Sub(b.commit))
 	}
 }
+
+// end is that of the capture. The traces may go on.
+func (c *checker) end() time.Time { return c.packets[len(c.packets)-1].Time }
 
 // commitAfter is the commit of the boundary after i, in the same generation.
 func (o *output) commitAfter(i int) time.Time {

@@ -38,6 +38,7 @@ func TestWhenAFrameMayLeave(t *testing.T) {
 			} {
 				w := protected(t)
 				w.ask(1, w.udp(false, "hello"))
+				w.ask(500, w.udp(false, "hello"))
 				w.emit(c.emitted, c.seen, "h1", frame(w))
 				r := w.check(Options{})
 				w.want(r, c.want...)
@@ -166,6 +167,13 @@ func TestStrangeFrames(t *testing.T) {
 	if w.want(r); r.Announcements != 1 {
 		t.Fatalf("%+v", r)
 	}
+	w.note(328, trace.Event{Node: "h2", Kind: trace.Hold, Generation: 4})
+	w.emit(329, 0, "h2", rarp) // QEMU's, which is held: not this one
+	if r := w.check(Options{}); r.Err() != nil || r.Announcements != 1 {
+		t.Fatalf("%+v", r)
+	}
+	w.events = w.events[:len(w.events)-1]
+	w.frames = w.frames[:len(w.frames)-1]
 	w.frames = append(w.frames, Frame{Time: at(319), Host: "h2", Data: rarp}, Frame{Time: at(330), Host: "h1", Data: rarp})
 	w.want(w.check(Options{}), Strange, Strange)
 }
@@ -206,6 +214,8 @@ func TestNetworkWasDown(t *testing.T) {
 	w := protected(t)
 	w.ask(1, w.udp(false, "hello"))
 	w.emit(130, 0, "h1", w.udp(true, "! x"))
+	w.want(w.check(Options{})) // the capture ends here
+	w.ask(500, w.udp(false, "hello"))
 	w.want(w.check(Options{}), Missing)
 	w.want(w.check(Options{Faults: []Fault{{"h1", at(150), at(160)}}}))
 	w.want(w.check(Options{Faults: []Fault{{"h2", at(150), at(160)}}}), Missing)

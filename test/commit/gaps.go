@@ -19,8 +19,9 @@ type UDP struct {
 // window is a time in which a client may go without an answer.
 type window struct{ from, until time.Time }
 
-// windows are the live windows of all failures: from the last committed boundary of a
-// held stretch that ended until the guest's output passes again, and the grace.
+// windows are the live windows of all failures: from the last boundary that was committed
+// in a held stretch that ended, or from which the guest was restored, until its output
+// passes again, and the grace.
 func (c *checker) windows() (out []window) {
 	for _, f := range c.Faults {
 		out = append(out, window{f.From.Add(-c.Grace), f.Until.Add(c.Grace)})
@@ -31,13 +32,18 @@ func (c *checker) windows() (out []window) {
 				out = append(out, window{o.lastCommit(s), c.back(host, s.until).Add(c.Grace)})
 			}
 		}
+		for _, e := range c.timeline.events {
+			if i := o.find(e); e.Kind == trace.Restored && i >= 0 {
+				out = append(out, window{o.boundaries[i].at, e.Time.Add(c.Grace)})
+			}
+		}
 	}
 	return out
 }
 
 // pending is how many transmissions may still be answered when the capture ends.
 func (c *checker) pending(ws []word) (n int) {
-	end := c.packets[len(c.packets)-1].Time.Add(-c.Grace)
+	end := c.end().Add(-c.Grace)
 	for _, w := range ws {
 		if w.at.After(end) {
 			n++

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/gopacket/gopacket/afpacket"
@@ -28,7 +29,9 @@ type listener struct {
 	at    func(index int) string // the device's name by its number; empty: not to be heard
 	ring  *afpacket.TPacket
 	links *netlink.Handle
-	sink  func(*listener, Frame)
+	since time.Time
+	sink  func(Frame)
+	heard atomic.Int64  // in Unix nanoseconds: sink has got all frames up to then
 	stop  chan struct{} // closed to end run
 	done  chan struct{} // closed by run at its end
 }
@@ -57,6 +60,7 @@ func hear(pid int, device string, deaf func(netlink.Link) bool) (*listener, erro
 	if err == nil {
 		err = l.ring.SetBPF(filter)
 	}
+	l.since = time.Now() // before, the filter was not there
 	if err != nil {
 		l.close()
 		return nil, fmt.Errorf("commit: listen: %w", err)
@@ -125,17 +129,19 @@ func (l *listener) run() {
 	defer close(l.done)
 	var end time.Time
 	for {
-		data, ci, err := l.ring.ZeroCopyReadPacketData()
 		if end.IsZero() && stopped(l.stop) {
 			end = time.Now()
 		}
-		switch {
-		case err == nil:
+		asked := time.Now()
+		data, ci, err := l.ring.ZeroCopyReadPacketData()
+		if err == nil {
 			l.take(data, ci.Timestamp, ci.InterfaceIndex)
-			if !end.IsZero() && ci.Timestamp.After(end) {
-				return
-			}
-		case !end.IsZero():
+			l.heard.Store(ci.Timestamp.UnixNano() - 1)
+		} else { // nothing was there, except in the block that is being filled
+			l.heard.Store(asked.Add(-2 * blockTimeout).UnixNano())
+		}
+		switch {
+		case !end.IsZero() && l.heard.Load() > end.UnixNano():
 			return
 		case errors.Is(err, afpacket.ErrPoll): // the device is down or gone; it may come back
 			time.Sleep(blockTimeout)
@@ -153,6 +159,9 @@ func stopped(c <-chan struct{}) bool {
 }
 
 func (l *listener) take(data []byte, at time.Time, index int) {
+	if at.Before(l.since) {
+		return
+	}
 	f := Frame{Time: at, Host: l.host}
 	if l.at != nil {
 		if f.Device = l.at(index); f.Device == "" {
@@ -160,7 +169,7 @@ func (l *listener) take(data []byte, at time.Time, index int) {
 		}
 	}
 	f.Data = append(f.Data, data...)
-	l.sink(l, f)
+	l.sink(f)
 }
 
 // end stops run and says how many frames the kernel had no room for.

@@ -17,9 +17,11 @@ type sighting struct {
 
 // matched is what became of one host's frames.
 type matched struct {
-	emitted []*sighting // by the time of emission
-	early   []early
-	strange []packet // on the network, and the guest had not emitted it
+	announced func(packet) bool // hamgr may have sent it in the guest's name
+	announces int
+	emitted   []*sighting // by the time of emission
+	early     []early
+	strange   []packet // on the network, and the guest had not emitted it
 }
 
 // early is a frame on the network that had no right to be there yet.
@@ -32,8 +34,8 @@ type early struct {
 // all alike cannot be told apart: there the k-th on the network is right if by then at
 // least k had the right to be. That never accuses wrongly, and a frame that is unlike
 // all others is judged exactly.
-func match(o *output, inside, outside []packet) matched {
-	var m matched
+func match(o *output, inside, outside []packet, announced func(packet) bool) matched {
+	m := matched{announced: announced}
 	alike := map[string][]*sighting{}
 	for _, p := range inside {
 		s := &sighting{packet: p, right: o.right(p.Time)}
@@ -67,6 +69,8 @@ func (m *matched) assign(p packet, alike []*sighting) {
 	switch {
 	case best != nil:
 		best.seen = p.Time
+	case m.announced(p): // the very octets of what QEMU sends for the guest, perhaps
+		m.announces++
 	case cause != nil:
 		cause.seen, cause.accused = p.Time, true
 		m.early = append(m.early, early{p, cause})

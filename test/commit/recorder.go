@@ -21,6 +21,9 @@ type Recorder struct {
 // maxRecorded bounds the memory; a recorder that is full drops and says so at the end.
 const maxRecorded = 1 << 30
 
+// deliver is how long recorded frames may take from the kernel to here.
+const deliver = 5 * time.Second
+
 // NewRecorder makes an empty one. Close it.
 func NewRecorder() *Recorder { return &Recorder{listeners: map[string]*listener{}} }
 
@@ -56,7 +59,7 @@ func (r *Recorder) start(name, host string, l *listener) error {
 	return err
 }
 
-func (r *Recorder) keep(_ *listener, f Frame) {
+func (r *Recorder) keep(f Frame) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.bytes += len(f.Data); r.bytes > maxRecorded {
@@ -82,20 +85,38 @@ func (r *Recorder) end(name string) error {
 	return err
 }
 
-// Frames are those from an instant on, by time, up to a moment ago: what was seen before
-// the call is in it. An error says that some are missing: no verdict can be given.
+// Frames are those from an instant until the call, by time. An error says that some are
+// missing: no verdict can be given.
 func (r *Recorder) Frames(from time.Time) ([]Frame, error) {
-	time.Sleep(2*blockTimeout + pollTimeout) // the rings are read out
+	until := time.Now()
+	for end := until.Add(deliver); !r.heard(until); {
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("commit: the frames were not delivered within %v; the machine is too busy", deliver)
+		}
+		time.Sleep(blockTimeout)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []Frame
 	for _, f := range r.frames {
-		if !f.Time.Before(from) {
+		if !f.Time.Before(from) && !f.Time.After(until) {
 			out = append(out, f)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Frame) int { return a.Time.Compare(b.Time) })
 	return out, r.missingLocked()
+}
+
+// heard says that all frames up to an instant are here.
+func (r *Recorder) heard(until time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range r.listeners {
+		if l.heard.Load() < until.UnixNano() {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *Recorder) missingLocked() error {

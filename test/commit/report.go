@@ -50,6 +50,8 @@ type Report struct {
 	Rollbacks        int            `json:"rollbacks"`          // contradictions, in checkpoint mode
 	Epochs           int            `json:"epochs"`             // committed
 
+	Silence float64 `json:"longest_silence_ms"` // in which the network saw nothing of the guest
+
 	Commit Quantiles `json:"commit_ms"`    // from an epoch's end to its commit
 	Hold   Quantiles `json:"hold_ms"`      // from emission to network, of held frames
 	After  Quantiles `json:"after_ms"`     // from commit to network, of held frames
@@ -62,6 +64,7 @@ type Report struct {
 	from          time.Time // nothing before is judged or counted
 	holds         []point   // of held frames, for the picture
 	bursts        []point   // frames of each epoch
+	commits       []float64
 	spread, after []float64
 }
 
@@ -127,6 +130,7 @@ func (r *Report) add(m matched, o *output) {
 		r.Protocols = map[string]int{}
 	}
 	bursts := map[int][]time.Time{}
+	r.Announcements += m.announces
 	for _, s := range m.emitted {
 		if s.Time.Before(r.from) {
 			continue
@@ -163,15 +167,18 @@ func (r *Report) shape(bursts map[int][]time.Time, o *output) {
 
 // finish sums up what all hosts did.
 func (r *Report) finish(t *timeline) {
-	var commits []float64
 	for _, o := range t.hosts {
 		for _, b := range o.boundaries {
 			if !b.commit.IsZero() && !b.at.Before(r.from) {
-				commits = append(commits, ms(b.commit.Sub(b.at)))
+				r.commits = append(r.commits, ms(b.commit.Sub(b.at)))
 			}
 		}
 	}
-	r.Epochs, r.Commit = len(commits), quantiles(commits)
+	r.sum()
+}
+
+func (r *Report) sum() {
+	r.Epochs, r.Commit = len(r.commits), quantiles(r.commits)
 	r.Hold, r.Burst = quantiles(values(r.holds)), quantiles(values(r.bursts))
 	r.Spread, r.After = quantiles(r.spread), quantiles(r.after)
 }

@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"slices"
 	"time"
 
 	"github.com/hamgr/hamgr/hamgr/core"
@@ -15,13 +16,16 @@ func (c *checker) restores() {
 		}
 		c.report.Restores++
 		for host, o := range c.timeline.hosts {
-			for i, b := range o.boundaries {
-				if b.generation == e.Generation && b.epoch == e.Epoch {
-					c.restored(e, host, i)
-				}
+			if i := o.find(e); i >= 0 {
+				c.restored(e, host, i)
 			}
 		}
 	}
+}
+
+// find is the index of the boundary of an event's epoch; -1: it was not on this host.
+func (o *output) find(e trace.Event) int {
+	return slices.IndexFunc(o.boundaries, func(b boundary) bool { return b.generation == e.Generation && b.epoch == e.Epoch })
 }
 
 // restored compares what left a host with the checkpoint taken at its i-th boundary, from
@@ -51,13 +55,14 @@ func (t *timeline) holds(generation uint64) bool {
 	return mode == string(core.Buffer)
 }
 
-// mayRollBack says that the last restore before an instant was of a guest whose output
-// was not held: it may contradict what was seen before.
+// mayRollBack says that the last failover before an instant was of a guest whose output
+// was not held: it may contradict what was seen before. The guest runs a little earlier
+// than its node can say so; the order comes first.
 func (t *timeline) mayRollBack(at time.Time) bool {
 	may := false
-	for _, e := range t.events {
-		if e.Kind == trace.Restored && e.Time.Before(at) {
-			may = !t.holds(e.Generation)
+	for _, o := range t.orders {
+		if o.Phase == string(core.Recovering) && o.Time.Before(at) {
+			may = !t.holds(o.Generation - 1)
 		}
 	}
 	return may

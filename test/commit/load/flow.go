@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hamgr/hamgr/test/guest/client"
@@ -26,29 +27,35 @@ type flow struct {
 	ns      netns.NsHandle
 	random  *rand.Rand
 
+	answered, goal atomic.Int64
+	given          atomic.Bool // up
+
 	check  client.Checker
 	number uint64
 	result Result
 }
 
-func (f *flow) run(ctx context.Context) {
+// run asks until ctx ends, and then waits for its last answer as long as life lasts.
+func (f *flow) run(ctx, life context.Context) {
 	f.result.Flow, f.check.Name = f.name, f.name
-	if err := f.ask(ctx); err != nil {
+	if err := f.ask(ctx, life); err != nil {
 		f.result.Error, f.result.RolledBack = err.Error(), rolledBack(err)
+		f.given.Store(true)
 	}
 	f.load.mu.Lock()
 	defer f.load.mu.Unlock()
 	f.load.results = append(f.load.results, f.result)
 }
 
-func (f *flow) ask(ctx context.Context) error {
-	dialing, cancel := context.WithTimeout(context.Background(), patience)
+func (f *flow) ask(ctx, life context.Context) error {
+	dialing, cancel := context.WithTimeout(life, patience)
 	defer cancel()
 	conn, err := dial(dialing, f.ns, f.network, f.addr.String())
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	defer context.AfterFunc(life, func() { conn.Close() })()
 	exchange := f.overTCP(conn)
 	if f.network == "udp" {
 		exchange = f.overUDP(conn)
@@ -63,6 +70,7 @@ func (f *flow) ask(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("request %d: %w", f.number, err)
 		}
+		f.answered.Add(1)
 	}
 	return nil
 }

@@ -48,7 +48,9 @@ type Result struct {
 type Load struct {
 	Options
 	cancel  context.CancelFunc
+	abort   context.CancelFunc
 	wg      sync.WaitGroup
+	flows   []*flow
 	mu      sync.Mutex // guards results
 	results []Result
 }
@@ -61,17 +63,22 @@ func Start(name string, o Options) (*Load, error) {
 		return nil, fmt.Errorf("load: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &Load{Options: o, cancel: cancel}
+	life, abort := context.WithCancel(context.Background())
+	l := &Load{Options: o, cancel: cancel, abort: abort}
 	for i, a := range o.Addresses {
 		for j, network := range []string{"tcp", "udp"} {
 			f := &flow{load: l, name: fmt.Sprintf("%s-%s-%d", name, network, i), network: network, addr: netip.AddrPortFrom(a, o.Port), ns: ns}
 			f.random = rand.New(rand.NewPCG(o.Seed, uint64(2*i+j)))
-			l.wg.Go(func() { f.run(ctx) })
+			l.flows = append(l.flows, f)
 		}
+	}
+	for _, f := range l.flows {
+		l.wg.Go(func() { f.run(ctx, life) })
 	}
 	l.wg.Go(func() { l.forget(ctx, ns) })
 	go func() {
 		l.wg.Wait()
+		abort()
 		ns.Close()
 	}()
 	return l, nil
@@ -101,11 +108,36 @@ func Ready(ctx context.Context, o Options, port uint16) error {
 	return nil
 }
 
+// Answered waits until every flow has got so many more answers. An error names a flow
+// that has given up, or does not get them in time.
+func (l *Load) Answered(ctx context.Context, more int64) error {
+	for _, f := range l.flows {
+		f.goal.Store(f.answered.Load() + more)
+	}
+	for _, f := range l.flows {
+		for f.answered.Load() < f.goal.Load() {
+			if f.given.Load() {
+				return fmt.Errorf("load: %s over %s to %s gave up after %d answers", f.name, f.network, f.addr, f.answered.Load())
+			}
+			if !wait(ctx, 20*time.Millisecond) {
+				return fmt.Errorf("load: %s over %s to %s stopped at %d answers: %w", f.name, f.network, f.addr, f.answered.Load(), ctx.Err())
+			}
+		}
+	}
+	return nil
+}
+
 // Stop ends all flows, each after its last answer.
 func (l *Load) Stop() []Result {
 	l.cancel()
 	l.wg.Wait()
 	return l.results
+}
+
+// Abort ends all flows at once, whatever they wait for.
+func (l *Load) Abort() []Result {
+	l.abort()
+	return l.Stop()
 }
 
 // forget drops the guest's link addresses every now and then, so that they are asked for.

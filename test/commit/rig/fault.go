@@ -1,0 +1,62 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/api"
+	"github.com/hamgr/hamgr/test/commit"
+)
+
+// Fault is something that happens to a protected guest's hosts.
+type Fault struct {
+	Name string
+	// Moves says that the guest's generation rises by it, always.
+	Moves bool
+	// Do makes it happen, and undoes it if it passes by itself. It returns the host that
+	// has to be booted afterwards, or none.
+	Do func(ctx context.Context, r *Rig, p api.ProtectionStatus, random *rand.Rand) (off string, err error)
+}
+
+// Faults are what a campaign draws from.
+var Faults = []Fault{
+	{"power-off", true, func(_ context.Context, r *Rig, p api.ProtectionStatus, _ *rand.Rand) (string, error) {
+		_, err := r.Host(p.Primary).PowerOff()
+		return p.Primary, err
+	}},
+	{"QEMU killed", true, func(ctx context.Context, r *Rig, p api.ProtectionStatus, _ *rand.Rand) (string, error) {
+		_, err := r.Host(p.Primary).Exec(ctx, "pkill", "-KILL", "-f", "^/usr/bin/qemu-system-x86_64 -name guest=g1")
+		return "", err
+	}},
+	{"agent killed", true, func(ctx context.Context, r *Rig, p api.ProtectionStatus, _ *rand.Rand) (string, error) {
+		_, err := r.Host(p.Primary).Exec(ctx, "pkill", "-KILL", "-x", "hamgr")
+		return "", err
+	}},
+	{"link flap", false, flap},
+}
+
+// flap takes one link of the primary or the backup down for 10 ms to 1 s, short times as
+// often as long ones.
+func flap(ctx context.Context, r *Rig, p api.ProtectionStatus, random *rand.Rand) (string, error) {
+	host := []string{p.Primary, p.Backup}[random.IntN(2)]
+	network := []string{"guest", "mgmt"}[random.IntN(2)]
+	down := time.Duration(float64(10*time.Millisecond) * math.Pow(100, random.Float64()))
+	h, from := r.Host(host), time.Now()
+	if err := h.Cut(network); err != nil {
+		return "", err
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(down):
+	}
+	if err := h.Heal(network); err != nil {
+		return "", fmt.Errorf("%s stays cut off: %w", host, err)
+	}
+	if network == "guest" {
+		r.faults = append(r.faults, commit.Fault{Host: host, From: from, Until: time.Now()})
+	}
+	return "", nil
+}
