@@ -4,6 +4,8 @@ TAGS    := libvirt_dlopen
 KEEP    ?= 0
 HOSTS   ?= container
 OUT     := out
+RUNS    ?= 20
+HOSTS   ?= container
 export GOFLAGS := $(GOFLAGS) -tags=$(TAGS)
 
 .DEFAULT_GOAL := help
@@ -26,8 +28,12 @@ bench: deps ## the figures that hamgr promises, from real runs, into out/bench (
 	@$(GO) build -o $(OUT)/bin/bench ./test/bench
 	@$(OUT)/bin/bench -only "$(ONLY)"
 
+commit: deps ## random failures of a watched guest's hosts, each checked: RUNS=n SEED=s HOSTS=container, into out/commit
+	@$(GO) build -o $(OUT)/bin/campaign ./test/commit/campaign
+	@$(OUT)/bin/campaign -runs $(RUNS) $(if $(SEED),-seed $(SEED)) -hosts $(HOSTS)
+
 test: deps ## all tests, the end-to-end run among them
-	@test -z "$$(gofmt -l cmd hamgr qmp storage bufferqdisc detector test)" || { gofmt -l .; echo "run gofmt -w on them"; exit 1; }
+	@test -z "$$(gofmt -l cmd hamgr internal qmp storage bufferqdisc detector test)" || { gofmt -l .; echo "run gofmt -w on them"; exit 1; }
 	$(GO) vet ./...
 	$(GO) test -timeout 25m -p 1 ./...
 
@@ -38,4 +44,4 @@ deps: ## what this machine needs to build: a C compiler for libvirt's binding
 clean: ## remove what was built and written here
 	rm -rf $(OUT)
 
-.PHONY: help build demo lab bench test deps clean
+.PHONY: help build demo lab bench commit test deps clean
