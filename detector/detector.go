@@ -28,7 +28,8 @@ type Config struct {
 	Cluster string            // heartbeats of a cluster of another name are ignored
 
 	Interval     time.Duration // between two heartbeats; DefaultInterval if 0
-	Timeout      time.Duration // of silence until a peer is suspected; DefaultTimeout if 0
+	Timeout      time.Duration // of silence until a peer is suspected at the latest; DefaultTimeout if 0
+	Floor        time.Duration // the same at the earliest, of a regular peer; 4 Interval if 0
 	ProcessGrace time.Duration // for a peer's hamgr to come back on a living host; DefaultProcessGrace if 0
 
 	// Voter is this node's part in leases: whether it grants them, and to whom. Nil: it
@@ -68,6 +69,9 @@ func New(cfg Config) (*Detector, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 	}
+	if cfg.Floor == 0 {
+		cfg.Floor = 4 * cfg.Interval
+	}
 	if cfg.ProcessGrace == 0 {
 		cfg.ProcessGrace = DefaultProcessGrace
 	}
@@ -94,6 +98,7 @@ func New(cfg Config) (*Detector, error) {
 		holder: lease.NewHolder(cfg.Self, uint64(now.UnixNano())),
 		table:  judge.New(cfg.Self, cfg.Timeout, cfg.ProcessGrace), links: map[string]*link{}, changed: make(chan struct{}),
 	}
+	d.table.Adapt(cfg.Floor)
 	d.SetPeers(cfg.Peers)
 	return d, nil
 }
@@ -165,10 +170,10 @@ func (d *Detector) receive() error {
 }
 
 func (d *Detector) beat(ctx context.Context) {
-	tick := time.NewTicker(d.cfg.Interval)
+	tick := time.NewTicker(d.cfg.Interval / looks)
 	defer tick.Stop()
-	for {
-		d.once()
+	for n := 0; ; n++ {
+		d.once(n%looks == 0)
 		select {
 		case <-ctx.Done():
 			return
@@ -177,14 +182,19 @@ func (d *Detector) beat(ctx context.Context) {
 	}
 }
 
-// once judges, then tells everybody. Sending a datagram does not block for longer than
-// the kernel needs to queue it.
-func (d *Detector) once() {
+// looks is how often in an interval this node judges: a vote that has changed is sent at once.
+const looks = 4
+
+// once judges, then tells everybody if it is time or there is news. Sending a datagram
+// does not block for longer than the kernel needs to queue it.
+func (d *Detector) once(due bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.cfg.Now()
 	if d.table.Tick(now) {
 		d.pulseLocked()
+	} else if !due {
+		return
 	}
 	d.sequence++
 	p := packet{Heartbeat: judge.Heartbeat{Sender: d.cfg.Self, Incarnation: d.incarnation, Sequence: d.sequence, Suspects: d.table.Gossip()}}

@@ -12,6 +12,10 @@
 // ECONNREFUSED (udp(7)). A kernel limits how many it sends (one a second for each
 // destination, icmp_ratelimit in icmp(7)), hence refusalFresh.
 //
+// How long a peer may be silent follows from how regular it was: three times the widest
+// recent gap between its heartbeats, within Floor and Timeout (judge.Table.Adapt). A vote
+// that changes is sent at once.
+//
 // One node's silence may be the other's deafness, so nobody acts on his own suspicion:
 // Suspected asks for a majority of voters. A node that hears nobody suspects itself.
 // The packet is laid out in packet.go. It is not authenticated: it belongs on a

@@ -46,6 +46,7 @@ type Heartbeat struct {
 type Table struct {
 	self    string
 	timeout time.Duration
+	floor   time.Duration // of the patience with a peer, see Adapt; timeout if not adapted
 	grace   time.Duration
 	peers   map[string]*peer
 	ticked  time.Time
@@ -54,6 +55,8 @@ type Table struct {
 type peer struct {
 	PeerStatus
 	sequence  uint64
+	beats     int           // heartbeats of this incarnation, up to adaptAfter
+	widest    time.Duration // gap between two of them, fading
 	refused   time.Time // last refusal
 	downSince time.Time // first refusal since it was heard
 }
@@ -61,7 +64,42 @@ type peer struct {
 // New makes the table of the node self. A peer is suspected after timeout of silence, or
 // after grace if its host's kernel answers meanwhile.
 func New(self string, timeout, grace time.Duration) *Table {
-	return &Table{self: self, timeout: timeout, grace: grace, peers: map[string]*peer{}}
+	return &Table{self: self, timeout: timeout, floor: timeout, grace: grace, peers: map[string]*peer{}}
+}
+
+const (
+	// adaptAfter heartbeats it is known how regular a peer is.
+	adaptAfter = 32
+	// suspicious is the level of suspicion, silence in terms of the widest recent gap, from
+	// which a peer is suspected.
+	suspicious = 3
+	// fading is by how much of itself the widest gap narrows with each heartbeat: half of
+	// it in 177.
+	fading = 256
+)
+
+// Adapt makes the table less patient with peers whose heartbeats come regularly. The level
+// of suspicion is the silence in terms of the widest gap between two recent heartbeats, so
+// it grows with time as in an accrual detector (Hayashibara et al., The phi accrual failure
+// detector, SRDS 2004); the threshold is suspicious, within floor and the timeout.
+func (t *Table) Adapt(floor time.Duration) { t.floor = min(floor, t.timeout) }
+
+// patience is for how long a peer may be silent.
+func (t *Table) patience(p *peer) time.Duration {
+	if p.beats < adaptAfter {
+		return t.timeout
+	}
+	return min(max(suspicious*p.widest, t.floor), t.timeout)
+}
+
+// regular takes in how long a heartbeat was waited for.
+func (p *peer) regular(gap time.Duration, restarted bool) {
+	if restarted {
+		p.beats, p.widest = 0, 0
+		return
+	}
+	p.beats = min(p.beats+1, adaptAfter)
+	p.widest = max(gap, p.widest-p.widest/fading)
 }
 
 // SetPeers keeps what is known of those who stay. A new one has the timeout to be heard.
@@ -97,6 +135,7 @@ func (t *Table) Heard(h Heartbeat, now time.Time) bool {
 			peer.Suspects[n] = true
 		}
 	}
+	peer.regular(now.Sub(peer.LastHeard), restarted)
 	peer.Started, peer.sequence = h.Incarnation, h.Sequence
 	peer.LastHeard, peer.HostSeen = now, now
 	peer.refused, peer.downSince = time.Time{}, time.Time{}
@@ -131,7 +170,7 @@ func (t *Table) Refused(name string, now time.Time) {
 // Tick judges every peer and says whether anything changed. Time in which this process
 // itself stood still is not held against the peers: their heartbeats wait in our socket.
 func (t *Table) Tick(now time.Time) bool {
-	if gap := now.Sub(t.ticked); !t.ticked.IsZero() && gap > t.timeout/2 {
+	if gap := now.Sub(t.ticked); !t.ticked.IsZero() && gap > t.floor/2 {
 		for _, p := range t.peers {
 			p.LastHeard, p.HostSeen = shift(p.LastHeard, gap), shift(p.HostSeen, gap)
 			p.refused, p.downSince = shift(p.refused, gap), shift(p.downSince, gap)
@@ -156,7 +195,7 @@ func shift(at time.Time, by time.Duration) time.Time {
 func (t *Table) judge(p *peer, now time.Time) bool {
 	state, suspect := Alive, false
 	switch {
-	case now.Sub(p.LastHeard) < t.timeout:
+	case now.Sub(p.LastHeard) < t.patience(p):
 	case !p.refused.IsZero() && now.Sub(p.refused) < refusalFresh:
 		state, suspect = ProcessDown, now.Sub(p.downSince) >= t.grace
 	default:

@@ -41,9 +41,14 @@ func (c *Cluster) RunLeader(ctx context.Context, sight Sight, memoryFree func() 
 	tick := time.NewTicker(decideInterval)
 	defer tick.Stop()
 	l := &leader{Cluster: c, sight: sight, memoryFree: memoryFree, paused: map[string]time.Time{}}
+	var h hurry
+	defer h.end(c)
 	for {
 		seen := sight.Changed()
-		if c.IsLeader() {
+		if !c.IsLeader() {
+			h.look(c, sight, time.Now())
+		} else {
+			h.end(c)
 			c.lead(time.Now())
 			if !sight.SelfIsolated() {
 				l.round(ctx)
