@@ -88,8 +88,8 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 
 // slowHosts is the configuration on hosts with kernels of their own, all on the few cores
 // of this machine: one may have to wait that long for its turn.
-const slowHosts = `heartbeat: {interval: 50ms, timeout: 1500ms, grace: 20s}
-raft: {heartbeat: 1500ms, election: 1500ms, leader_lease: 1000ms, commit: 50ms}
+const slowHosts = `heartbeat: {interval: 100ms, timeout: 1s, grace: 20s}
+raft: {heartbeat: 1s, election: 1s, leader_lease: 700ms, commit: 50ms}
 `
 
 // configure writes the hosts' /etc/hamgr.
