@@ -68,8 +68,19 @@ func mounts(t *testing.T) string {
 }
 
 // TestHostLosesPower is the whole path, as make demo shows it.
-func TestHostLosesPower(t *testing.T) {
-	s := Scenario{Bed: up(t), Say: func(w string) { t.Log(w) }, Show: func(w string) { t.Log(w) }, Seed: 1}
+func TestHostLosesPower(t *testing.T) { losesPower(t, up(t)) }
+
+// TestHostWithItsKernelLosesPower is make demo HOSTS=uml: the output waits in the kernel.
+func TestHostWithItsKernelLosesPower(t *testing.T) {
+	r := losesPower(t, upWith(t, Options{Hosts: 3, Kind: lab.UML}, 3))
+	if r.Backend != "plug" {
+		t.Errorf("the output buffer was %q", r.Backend)
+	}
+}
+
+func losesPower(t *testing.T, b *Bed) Report {
+	t.Helper()
+	s := Scenario{Bed: b, Say: func(w string) { t.Log(w) }, Show: func(w string) { t.Log(w) }, Seed: 1}
 	r, err := s.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -77,6 +88,7 @@ func TestHostLosesPower(t *testing.T) {
 	if err := r.Verdict(); err != nil {
 		t.Fatal(err)
 	}
+	return r
 }
 
 // protectedGuest starts g1 on h1 with a client and protects it.
