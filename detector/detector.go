@@ -29,7 +29,7 @@ type Config struct {
 
 	Interval     time.Duration // between two heartbeats; DefaultInterval if 0
 	Timeout      time.Duration // of silence until a peer is suspected at the latest; DefaultTimeout if 0
-	Floor        time.Duration // the same at the earliest, of a regular peer; 4 Interval if 0
+	Floor        time.Duration // the same at the earliest, of a regular peer; 5 Interval if 0
 	ProcessGrace time.Duration // for a peer's hamgr to come back on a living host; DefaultProcessGrace if 0
 
 	// Voter is this node's part in leases: whether it grants them, and to whom. Nil: it
@@ -70,7 +70,7 @@ func New(cfg Config) (*Detector, error) {
 		cfg.Timeout = DefaultTimeout
 	}
 	if cfg.Floor == 0 {
-		cfg.Floor = 4 * cfg.Interval
+		cfg.Floor = 5 * cfg.Interval
 	}
 	if cfg.ProcessGrace == 0 {
 		cfg.ProcessGrace = DefaultProcessGrace

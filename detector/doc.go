@@ -12,7 +12,7 @@
 // ECONNREFUSED (udp(7)). A kernel limits how many it sends (one a second for each
 // destination, icmp_ratelimit in icmp(7)), hence refusalFresh.
 //
-// How long a peer may be silent follows from how regular it was: three times the widest
+// How long a peer may be silent follows from how regular it was: four times the widest
 // recent gap between its heartbeats, within Floor and Timeout (judge.Table.Adapt). A vote
 // that changes is sent at once.
 //

@@ -37,15 +37,15 @@ func TestAdaptsToThePeer(t *testing.T) {
 		live     func(r *rig)
 		min, max time.Duration
 	}{
-		"unknown":       {func(r *rig) { r.beats(10, 20*ms) }, 250 * ms, 251 * ms},
-		"regular":       {func(r *rig) { r.beats(100, 20*ms) }, 80 * ms, 81 * ms},
-		"jitter":        {func(r *rig) { r.beats(100, 20*ms, 45*ms) }, 130 * ms, 136 * ms},
-		"very late":     {func(r *rig) { r.beats(100, 20*ms, 200*ms) }, 250 * ms, 251 * ms},
-		"calmed down":   {func(r *rig) { r.beats(100, 20*ms, 70*ms); r.beats(600, 20*ms) }, 80 * ms, 81 * ms},
-		"once too late": {func(r *rig) { r.beats(100, 20*ms); r.beats(1, 75*ms); r.beats(1, 20*ms) }, 220 * ms, 226 * ms},
+		"unknown":       {func(r *rig) { r.beats(adaptAfter-1, 20*ms) }, 250 * ms, 251 * ms},
+		"regular":       {func(r *rig) { r.beats(adaptAfter+1, 20*ms) }, 100 * ms, 101 * ms},
+		"jitter":        {func(r *rig) { r.beats(400, 20*ms, 40*ms) }, 159 * ms, 161 * ms},
+		"very late":     {func(r *rig) { r.beats(400, 20*ms, 200*ms) }, 250 * ms, 251 * ms},
+		"calmed down":   {func(r *rig) { r.beats(400, 20*ms, 60*ms); r.beats(2000, 20*ms) }, 100 * ms, 101 * ms},
+		"once too late": {func(r *rig) { r.beats(400, 20*ms); r.beats(1, 55*ms); r.beats(1, 20*ms) }, 219 * ms, 221 * ms},
 	} {
 		r := newRig(t, "b")
-		r.Adapt(80 * ms)
+		r.Adapt(100 * ms)
 		c.live(r)
 		if got := r.silentFor(); got < c.min || got > c.max {
 			t.Errorf("%s: suspected after %v, want %v to %v", name, got, c.min, c.max)
@@ -57,7 +57,7 @@ func TestAdaptsToThePeer(t *testing.T) {
 func TestARestartIsUnknown(t *testing.T) {
 	r := newRig(t, "b")
 	r.Adapt(80 * time.Millisecond)
-	r.beats(100, 20*time.Millisecond)
+	r.beats(400, 20*time.Millisecond)
 	r.seq = 0
 	r.Heard(Heartbeat{Sender: "b", Incarnation: 2, Sequence: 1}, r.now)
 	if got := r.silentFor(); got < 250*time.Millisecond {

@@ -57,8 +57,8 @@ type peer struct {
 	sequence  uint64
 	beats     int           // heartbeats of this incarnation, up to adaptAfter
 	widest    time.Duration // gap between two of them, fading
-	refused   time.Time // last refusal
-	downSince time.Time // first refusal since it was heard
+	refused   time.Time     // last refusal
+	downSince time.Time     // first refusal since it was heard
 }
 
 // New makes the table of the node self. A peer is suspected after timeout of silence, or
@@ -69,13 +69,13 @@ func New(self string, timeout, grace time.Duration) *Table {
 
 const (
 	// adaptAfter heartbeats it is known how regular a peer is.
-	adaptAfter = 32
+	adaptAfter = 256
 	// suspicious is the level of suspicion, silence in terms of the widest recent gap, from
 	// which a peer is suspected.
-	suspicious = 3
+	suspicious = 4
 	// fading is by how much of itself the widest gap narrows with each heartbeat: half of
-	// it in 177.
-	fading = 256
+	// it in 710.
+	fading = 1024
 )
 
 // Adapt makes the table less patient with peers whose heartbeats come regularly. The level

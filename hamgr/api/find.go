@@ -59,7 +59,7 @@ func (s *Server) find(ctx context.Context, st core.State, name string) (string, 
 func (s *Server) askable(st core.State) (ask, skipped []string) {
 	live := s.liveness()
 	for _, n := range slices.Sorted(maps.Keys(st.Nodes)) {
-		if l := live[n]; n == s.Node || l.State == alive {
+		if l := live[n]; n == s.Node || l.reachable() {
 			ask = append(ask, n)
 		} else {
 			skipped = append(skipped, n+" is "+stateName(l))

@@ -102,7 +102,7 @@ func (s *Server) chooseBackup(ctx context.Context, st core.State, p core.Protect
 	live := s.liveness()
 	why := []string{}
 	for _, n := range candidates {
-		if l := live[n]; n != s.Node && l.State != alive {
+		if l := live[n]; n != s.Node && !l.reachable() {
 			why = append(why, n+" is "+stateName(l))
 			continue
 		}

@@ -66,7 +66,7 @@ func (s *Server) gatherStats(ctx context.Context, st core.State) map[string]map[
 	live := s.liveness()
 	hosts := map[string]bool{}
 	for _, p := range st.Protections {
-		hosts[p.Primary] = p.Primary != s.Node && live[p.Primary].State == alive
+		hosts[p.Primary] = p.Primary != s.Node && live[p.Primary].reachable()
 	}
 	maps.DeleteFunc(hosts, func(_ string, ask bool) bool { return !ask })
 	var mu sync.Mutex

@@ -51,6 +51,15 @@ type Status struct {
 	Protections []ProtectionStatus `json:"protections"`
 }
 
+// hiccup is for how long a node may have been silent and is still asked: the detector's
+// patience is short, and an answer says more than a heartbeat.
+const hiccup = 2 * time.Second
+
+// reachable says that it is worth asking a node.
+func (l NodeLiveness) reachable() bool {
+	return l.State == alive || !l.LastHeard.IsZero() && time.Since(l.LastHeard) < hiccup
+}
+
 // NodeLiveness is what the detector knows of a node.
 type NodeLiveness struct {
 	State     string    // alive, silent, process-down
