@@ -72,7 +72,7 @@ func Default() Config {
 		LibvirtURI: "qemu:///system", MemoryDir: "/dev/shm/hamgr", Epoch: 25 * time.Millisecond, Cluster: "hamgr",
 		Heartbeat: Heartbeat{Interval: 20 * time.Millisecond, Timeout: 250 * time.Millisecond, Grace: 8 * time.Second},
 		Raft: Raft{Heartbeat: 200 * time.Millisecond, Election: 200 * time.Millisecond,
-			LeaderLease: 100 * time.Millisecond, Commit: 20 * time.Millisecond},
+			LeaderLease: 150 * time.Millisecond, Commit: 20 * time.Millisecond},
 		Ports: Ports{API: 7400, Raft: 7401, Heartbeat: 7402, Checkpoint: 7403},
 	}
 }
