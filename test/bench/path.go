@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,43 +25,35 @@ const (
 )
 
 func measurePath(ctx context.Context, r *run) error {
-	small, err := onLab(ctx, r, smallMiB, (*pathLab).pauses, (*pathLab).latency, (*pathLab).memory, (*pathLab).moves, (*pathLab).outages)
-	if err != nil {
+	if err := onLab(ctx, r, smallMiB, (*pathLab).pauses, (*pathLab).latency, (*pathLab).memory, (*pathLab).outages); err != nil {
 		return err
 	}
-	large, err := onLab(ctx, r, largeMiB, (*pathLab).memory, (*pathLab).moves)
-	if err != nil {
-		return err
-	}
-	return r.compareMoves(small.moved, large.moved)
+	return onLab(ctx, r, largeMiB, (*pathLab).memory, (*pathLab).moves)
 }
 
 // pathLab is a lab of three hosts with a guest g1, on h1 at first.
 type pathLab struct {
 	*run
 	*testbed.Bed
-	memoryMiB uint
-	moved     []float64 // ms from decision to running, of each planned failover
+	memoryMiB uint // of g1
 }
 
 // onLab makes a lab, takes the steps and ends it.
-func onLab(ctx context.Context, r *run, memoryMiB uint, steps ...func(*pathLab, context.Context) error) (*pathLab, error) {
+func onLab(ctx context.Context, r *run, memoryMiB uint, steps ...func(*pathLab, context.Context) error) error {
 	r.say("a lab of three hosts, a guest of %d MiB", memoryMiB)
-	bed, err := testbed.Up(ctx, testbed.Options{Hosts: 3, Out: r.out, Programs: []string{"test/bench/colodrain"}, Progress: io.Discard})
+	bed, err := testbed.Up(ctx, testbed.Options{Hosts: 3, Out: filepath.Join(r.out, fmt.Sprint(memoryMiB)),
+		Programs: []string{"test/bench/colodrain"}, Progress: io.Discard})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer bed.Down()
 	p := &pathLab{run: r, Bed: bed, memoryMiB: memoryMiB}
-	if err := p.begin(ctx); err != nil {
-		return nil, err
-	}
-	for _, step := range steps {
+	for _, step := range append([]func(*pathLab, context.Context) error{(*pathLab).begin}, steps...) {
 		if err := step(p, ctx); err != nil {
-			return nil, fmt.Errorf("guest of %d MiB: %w; logs are in %s/logs", memoryMiB, err, r.out)
+			return fmt.Errorf("guest of %d MiB: %w; logs are in %s/logs", memoryMiB, err, bed.Out)
 		}
 	}
-	return p, nil
+	return nil
 }
 
 func (p *pathLab) begin(ctx context.Context) error {
@@ -134,15 +128,19 @@ func (p *pathLab) stats(ctx context.Context) (agent.Stats, error) {
 	return *s.Protections[0].Stats, nil
 }
 
-// protectedAgain waits until g1 is protected in a generation after the given one.
-func (p *pathLab) protectedAgain(ctx context.Context, ask string, after uint64) (api.ProtectionStatus, error) {
-	s, err := p.WaitStatus(ctx, ask, time.Minute, "g1 is protected again", func(_ api.Status, g *api.ProtectionStatus) bool {
-		return g != nil && g.Phase == core.Protected && g.Generation > after
+// protectedAgain waits until a guest is protected in a generation after the given one.
+func (p *pathLab) protectedAgain(ctx context.Context, ask, domain string, after uint64) (api.ProtectionStatus, error) {
+	var found api.ProtectionStatus
+	_, err := p.WaitStatus(ctx, ask, time.Minute, domain+" is protected", func(s api.Status, _ *api.ProtectionStatus) bool {
+		i := slices.IndexFunc(s.Protections, func(x api.ProtectionStatus) bool {
+			return x.Domain == domain && x.Phase == core.Protected && x.Generation > after
+		})
+		if i >= 0 {
+			found = s.Protections[i]
+		}
+		return i >= 0
 	})
-	if err != nil {
-		return api.ProtectionStatus{}, err
-	}
-	return s.Protections[0], nil
+	return found, err
 }
 
 func wait(ctx context.Context, d time.Duration) error {

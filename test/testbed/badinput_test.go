@@ -65,7 +65,7 @@ func TestBadInput(t *testing.T) {
 		t.Fatal(out, err)
 	}
 	r.managersOutOfReach()
-	if err := b.waitPing(ctx); err != nil {
+	if err := b.waitPing(ctx, guestAddr); err != nil {
 		t.Fatal(err)
 	}
 	nothingLeft(t, b)

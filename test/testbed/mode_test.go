@@ -54,7 +54,7 @@ func TestCheckpointMode(t *testing.T) {
 	if p.Primary != "h2" || p.Mode != core.Checkpoint {
 		t.Errorf("%s in mode %s", p.Primary, p.Mode)
 	}
-	if err := b.waitPing(t.Context()); err != nil {
+	if err := b.waitPing(t.Context(), guestAddr); err != nil {
 		t.Error(err)
 	}
 }
@@ -73,7 +73,7 @@ func TestCutOffPrimaryFallsSilent(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("after the cut: %+v", s.Protections[0].Protection)
-	if err := b.waitPing(t.Context()); err != nil {
+	if err := b.waitPing(t.Context(), guestAddr); err != nil {
 		t.Error(err)
 	}
 	c.Stop(b) // it may have been answered by both, one after the other: no verdict in this mode

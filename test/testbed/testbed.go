@@ -151,7 +151,7 @@ func (b *Bed) WriteDomain(g image.Guest) error {
 	return os.WriteFile(filepath.Join(b.Out, "guest", g.Name+".xml"), []byte(xml), 0o644)
 }
 
-// Start defines and starts a guest on a host and waits until 10.78.0.201 answers.
+// Start defines and starts a guest on a host and waits until it answers at its IPv4 address.
 func (b *Bed) Start(ctx context.Context, host string, g image.Guest) error {
 	if err := b.WriteDomain(g); err != nil {
 		return err
@@ -163,14 +163,15 @@ func (b *Bed) Start(ctx context.Context, host string, g image.Guest) error {
 	if _, err := h.Exec(ctx, "virsh", "-q", "start", g.Name); err != nil {
 		return err
 	}
-	return b.waitPing(ctx)
+	addr, _, _ := strings.Cut(g.IP, "/")
+	return b.waitPing(ctx, addr)
 }
 
-func (b *Bed) waitPing(ctx context.Context) error {
+func (b *Bed) waitPing(ctx context.Context, addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, b.patience*time.Minute)
 	defer cancel()
 	for {
-		if _, err := b.Host("client").Exec(ctx, "ping", "-c1", "-W1", guestAddr); err == nil {
+		if _, err := b.Host("client").Exec(ctx, "ping", "-c1", "-W1", addr); err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
