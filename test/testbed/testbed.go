@@ -67,6 +67,10 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 	if o.Kind == lab.UML {
 		b.patience = 4
 	}
+	voters := 3
+	if o.Hosts < 3 {
+		voters = 1
+	}
 	var managers []string
 	for i := 1; i <= o.Hosts; i++ {
 		b.hosts = append(b.hosts, fmt.Sprintf("h%d", i))
@@ -77,7 +81,7 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 		Binds: []lab.Bind{{From: filepath.Join(out, "bin"), To: "/opt/hamgr/bin"}, {From: filepath.Join(out, "guest"), To: "/opt/hamgr/guest"},
 			{From: filepath.Join(out, "etc"), To: "/etc/hamgr"}},
 		Services: func(host string) []lab.Service {
-			return services(host, strings.Join(managers[:min(len(managers), 3)], ","), o.Serve)
+			return services(host, strings.Join(managers[:voters], ","), o.Serve)
 		},
 	})
 	if err != nil {
