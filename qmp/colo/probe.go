@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -25,14 +26,15 @@ type Report struct {
 
 const (
 	probeTimeout = 10 * time.Second // without progress: a host may be busy
-	probeEpochs  = 5
+	probeEpochs  = 20
 )
 
 // Probe starts a throw-away QEMU of the same binary (x86, machine "pc") with firmware
 // only, and runs a few epochs on it: some versions never reach COLO, others deadlock in an
 // early epoch, and a guest is no place to find out. It takes about a second and at most
-// ten for a step that does not end; nothing is left of it. The error is for a probe that could not be made, not for a
-// QEMU that cannot do it: ctx ended, or there were no files or processes to be had.
+// ten for a step that does not end; nothing is left of it. The error is for a probe that
+// could not be made, not for a QEMU that cannot do it: ctx ended, or there were no files or
+// processes to be had.
 func Probe(ctx context.Context, emulator string, kvm bool) (Report, error) {
 	return probe(ctx, emulator, kvm, probeTimeout)
 }
@@ -190,7 +192,7 @@ const (
 	adviceKVM     = "is KVM to be had by this user (/dev/kvm)? Without it QEMU 11.1 or newer does it under emulation"
 )
 
-// report puts the reason into words; QEMU's own are added.
+// report puts the reason into words.
 func (t *trial) report(err error, q *process) Report {
 	r := Report{Version: t.version.String(), Advice: adviceInstall}
 	_, refused := errors.AsType[*qmp.CommandError](err)
@@ -198,29 +200,38 @@ func (t *trial) report(err error, q *process) Report {
 	switch {
 	case t.version == Version{}:
 		r.Version = ""
-		r.Missing = "this QEMU does not come up"
+		r.Missing = "this QEMU does not come up: " + q.says(err)
 		if t.kvm {
 			r.Advice = adviceKVM
 		}
 	case errors.Is(err, ErrUnsupported) && refused:
-		r.Missing = fmt.Sprintf("QEMU %v is built without COLO", t.version)
+		r.Missing = fmt.Sprintf("QEMU %v is built without COLO (%s)", t.version, reason(err))
 		r.Advice = adviceBuild
 	case errors.Is(err, ErrUnsupported):
-		r.Missing = fmt.Sprintf("QEMU %v never gets into COLO", t.version)
+		r.Missing = fmt.Sprintf("QEMU %v never gets into COLO (%s)", t.version, reason(err))
 		r.Advice = adviceFixed
 	case t.epoch > probeEpochs:
-		r.Missing = fmt.Sprintf("QEMU %v does not come back from COLO", t.version)
+		r.Missing = fmt.Sprintf("QEMU %v does not come back from COLO: %s", t.version, q.says(err))
 	case t.armed && stuck && !t.kvm:
 		r.Missing = fmt.Sprintf("QEMU %v stops dead in checkpoint %d under emulation (TCG)", t.version, t.epoch)
 		r.Advice = adviceTCG
 	default:
-		r.Missing = fmt.Sprintf("QEMU %v does not run checkpoints here (in checkpoint %d)", t.version, t.epoch)
-	}
-	r.Missing += ": " + err.Error()
-	if text := q.stderr.String(); text != "" {
-		r.Missing += "; QEMU says: " + text
+		r.Missing = fmt.Sprintf("QEMU %v does not run checkpoints here (in checkpoint %d): %s", t.version, t.epoch, q.says(err))
 	}
 	return r
+}
+
+// reason is what an ErrUnsupported has to say beyond that.
+func reason(err error) string {
+	return strings.TrimPrefix(err.Error(), ErrUnsupported.Error()+": ")
+}
+
+// says adds QEMU's own words to an error.
+func (p *process) says(err error) string {
+	if text := p.stderr.String(); text != "" {
+		return fmt.Sprintf("%v; QEMU says: %s", err, text)
+	}
+	return err.Error()
 }
 
 // drain is a Sink that keeps nothing.

@@ -37,7 +37,9 @@ func TestRealProbe(t *testing.T) {
 func TestRealEpochs(t *testing.T) {
 	g := bootGuest(t, realContext(t))
 	g.waitCount(t, 10)
-	for range 3 {
+	_, accel := emulator(t)
+	missed := 0
+	for sessions := 0; sessions < 3; sessions++ {
 		m := &memory{limit: 1 << 30}
 		s, err := Arm(g.ctx, g.client, Options{}, m)
 		if err != nil {
@@ -47,9 +49,19 @@ func TestRealEpochs(t *testing.T) {
 		if err := s.Ready(); err != nil {
 			t.Fatal(err)
 		}
-		last, n := g.count(t), 0
+		last, n, spoilt := g.count(t), 0, false
 		g.epochs(t, s, m, 24, func([]byte) {
+			if spoilt {
+				return
+			}
 			now, err := checkCounters(m.main())
+			if n == 0 && now < last && accel == "tcg" && missed == 0 {
+				// Seen once in some hundred sessions, on a busy machine: see downtimeLimit.
+				t.Logf("QEMU's emulation has missed writes at the end of the first copy: %d after %d", now, last)
+				missed, spoilt = missed+1, true
+				sessions--
+				return
+			}
 			if err != nil || now < last {
 				t.Fatalf("epoch %d: %d after %d, %v", n, now, last, err)
 			}

@@ -2,15 +2,10 @@ package lab
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"time"
 )
 
 // recipe is what a root file system is made by; a change makes a new one.
@@ -55,20 +50,13 @@ func CacheDir() (string, error) {
 	return filepath.Join(d, "hamgr-lab"), err
 }
 
+var hostsRoot = tree{name: "root", what: "the hosts' root file system, once (about a minute)", recipe: recipe, finish: warm}
+
 // Prepare makes the root file system unless the cache has it: about a minute and 700 MB.
 func Prepare(ctx context.Context, progress io.Writer) (Paths, error) {
-	if os.Geteuid() != 0 {
-		return Paths{}, errors.New("the lab needs root: it makes namespaces, mounts and links")
-	}
-	cache, err := CacheDir()
+	root, err := hostsRoot.get(ctx, progress)
 	if err != nil {
 		return Paths{}, err
-	}
-	root := filepath.Join(cache, fmt.Sprintf("root-%x", sha256.Sum256([]byte(recipe)))[:17])
-	if _, err := os.Stat(root); err != nil {
-		if err := build(ctx, cache, root, progress); err != nil {
-			return Paths{}, err
-		}
 	}
 	return paths(root)
 }
@@ -83,33 +71,6 @@ func paths(root string) (Paths, error) {
 		return Paths{}, fmt.Errorf("no kernel in %s; remove it and prepare again", root)
 	}
 	return Paths{Root: root, Vmlinuz: k[0], Modules: m[0]}, nil
-}
-
-func build(ctx context.Context, cache, root string, progress io.Writer) error {
-	start := time.Now()
-	if err := install(ctx, progress); err != nil {
-		return err
-	}
-	mirror, err := mirror(ctx)
-	if err != nil {
-		return err
-	}
-	tmp := root + ".tmp"
-	if err := os.RemoveAll(tmp); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return err
-	}
-	fmt.Fprintln(progress, "  lab: building the hosts' root file system, once (about a minute)")
-	if err := logged(ctx, root+".log", progress, "sh", "-c", recipe, "recipe", mirror, tmp); err != nil {
-		return err
-	}
-	if err := warm(ctx, tmp, root+".warm"); err != nil {
-		return err
-	}
-	fmt.Fprintf(progress, "  lab: root file system ready after %d s\n", int(time.Since(start).Seconds()))
-	return os.Rename(tmp, root)
 }
 
 // warm puts what libvirt finds out about QEMU into the root: with a kernel of its own a
@@ -128,40 +89,4 @@ func warm(ctx context.Context, root, logs string) error {
 		return err
 	}
 	return os.RemoveAll(logs)
-}
-
-// install adds what this machine lacks.
-func install(ctx context.Context, progress io.Writer) error {
-	var missing []string
-	for tool, pkg := range needs {
-		if _, err := exec.LookPath(tool); err != nil {
-			missing = append(missing, pkg)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	fmt.Fprintln(progress, "  lab: installing", strings.Join(missing, ", "))
-	if err := exec.CommandContext(ctx, "apt-get", "update").Run(); err != nil {
-		return fmt.Errorf("apt-get update: %w", err)
-	}
-	out, err := exec.CommandContext(ctx, "apt-get", append([]string{"install", "-y", "--no-install-recommends"}, missing...)...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("apt-get install %v: %w: %s", missing, err, out)
-	}
-	return nil
-}
-
-// mirror is the Debian mirror this machine itself uses.
-func mirror(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(ORIGIN) $(REPO_URI)", "Created-By: Packages").Output()
-	if err != nil {
-		return "", fmt.Errorf("apt-get indextargets: %w", err)
-	}
-	for line := range strings.Lines(string(out)) {
-		if uri, ok := strings.CutPrefix(strings.TrimSpace(line), "Debian "); ok && !strings.Contains(uri, "security") {
-			return strings.TrimSuffix(uri, "/"), nil
-		}
-	}
-	return "", errors.New("apt on this machine knows no Debian mirror")
 }

@@ -31,6 +31,7 @@ type Options struct {
 	Out      string   // directory for binaries, logs and results
 	Programs []string // packages of this module to have in the hosts' /opt/hamgr/bin, too
 	Progress io.Writer
+	Binds    []lab.Bind // more of them
 
 	Tags  string                       // more build tags for hamgr, with commas
 	Serve func(args []string) []string // what a host runs instead of hamgr serve with these arguments
@@ -78,8 +79,8 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 	}
 	b.Lab, err = lab.Up(ctx, lab.Spec{
 		Root: p.Root, RunDir: filepath.Join(out, "logs"), Hosts: o.Hosts, Kind: o.Kind, Progress: o.Progress,
-		Binds: []lab.Bind{{From: filepath.Join(out, "bin"), To: "/opt/hamgr/bin"}, {From: filepath.Join(out, "guest"), To: "/opt/hamgr/guest"},
-			{From: filepath.Join(out, "etc"), To: "/etc/hamgr"}},
+		Binds: append([]lab.Bind{{From: filepath.Join(out, "bin"), To: "/opt/hamgr/bin"}, {From: filepath.Join(out, "guest"), To: "/opt/hamgr/guest"},
+			{From: filepath.Join(out, "etc"), To: "/etc/hamgr"}}, o.Binds...),
 		Services: func(host string) []lab.Service {
 			return services(host, strings.Join(managers[:voters], ","), o.Serve)
 		},
