@@ -47,6 +47,7 @@ var codes = map[string]struct{ HTTP, Exit int }{
 	"stale-generation":  {http.StatusConflict, 4},
 	"wrong-phase":       {http.StatusConflict, 4},
 	"unfenced":          {http.StatusConflict, 4},
+	"replica-lost":      {http.StatusConflict, 4},
 	"name-taken":        {http.StatusConflict, 4},
 	"already-protected": {http.StatusConflict, 4},
 }
@@ -56,7 +57,7 @@ var refusals = map[string]error{
 	"stale-generation": core.ErrStaleGeneration, "wrong-phase": core.ErrWrongPhase,
 	"unknown-domain": core.ErrUnknownDomain, "unknown-node": core.ErrUnknownNode,
 	"name-taken": core.ErrNodeNameTaken, "already-protected": core.ErrAlreadyProtected, "bad-command": core.ErrBadCommand,
-	"unfenced": core.ErrUnfenced,
+	"unfenced": core.ErrUnfenced, "replica-lost": core.ErrReplicaLost,
 }
 
 // ExitCode is the CLI's exit code for the error: 1 failed or refused, 2 usage, 3 not

@@ -168,8 +168,8 @@ func TestRestartFromDisk(t *testing.T) {
 	for _, n := range names {
 		l.sees(n, "the old state", func(s core.State) bool { return describe(s) == want })
 	}
-	l.must(core.Command{Kind: core.Synced, Domain: "g1", Generation: 1})
-	for e := (core.Event{}); e.Kind != core.Synced; {
+	l.must(core.Command{Kind: core.Unprotect, Domain: "g1", Generation: 1})
+	for e := (core.Event{}); e.Kind != core.Unprotect || e.Domain != "g1"; {
 		select {
 		case e = <-told:
 			if e.Kind == core.Protect {

@@ -24,7 +24,7 @@ var steps = map[Kind]step{
 	Move:     {from: []Phase{Protected}, to: Protected, change: move},
 	Stay:     {from: []Phase{Protected}, to: Protected, change: stay},
 	Restored: {from: []Phase{Recovering, Lost}, to: Solo, change: aboutPrimary},
-	MarkLost: {from: []Phase{Solo, Syncing, Recovering}, to: Lost, raises: true, change: markLost},
+	MarkLost: {from: []Phase{Solo, Syncing, Recovering, Protected}, to: Lost, raises: true, change: markLost},
 }
 
 // advance is the set of compare-and-set: it moves one protection along one edge.
@@ -63,20 +63,32 @@ func assign(s State, p *Protection, c Command) (Event, error) {
 	if err := checkBackup(s, *p, c.Backup); err != nil {
 		return Event{}, err
 	}
-	p.Backup = c.Backup
+	p.Backup, p.Boot = c.Backup, s.Nodes[c.Backup].Boot
 	return Event{Node: p.Primary, Target: p.Backup}, nil
 }
 
-func synced(_ State, p *Protection, _ Command) (Event, error) {
+func synced(s State, p *Protection, _ Command) (Event, error) {
+	if s.replicaGone(*p) {
+		return Event{}, replicaLost(*p)
+	}
 	p.Refused, p.RefusedAt = nil, time.Time{}
 	return Event{Node: p.Primary, Target: p.Backup}, nil
+}
+
+// replicaGone says that the hamgr which held the replica of p, or was to, runs no more.
+func (s State) replicaGone(p Protection) bool {
+	return p.Backup != "" && s.Nodes[p.Backup].Boot != p.Boot
+}
+
+func replicaLost(p Protection) error {
+	return fmt.Errorf("%w: hamgr on %s was restarted since it was to be the backup of %q", ErrReplicaLost, p.Backup, p.Domain)
 }
 
 // goSolo names the lost backup in the event. When the command blames it, the refusal is
 // kept, together with those of the same spell: that is what the operator wants to read.
 func goSolo(_ State, p *Protection, c Command) (Event, error) {
 	gone := p.Backup
-	p.Backup = ""
+	p.Backup, p.Boot = "", ""
 	if c.Backup != "" {
 		if !recent(p.RefusedAt, c.Time) {
 			p.Refused = nil
@@ -96,8 +108,11 @@ func failOver(s State, p *Protection, c Command) (Event, error) {
 	if c.Planned && !s.Protections[p.Domain].Moving {
 		return Event{}, fmt.Errorf("%w: %q is not to move any more", ErrStaleGeneration, p.Domain)
 	}
+	if s.replicaGone(*p) {
+		return Event{}, replicaLost(*p)
+	}
 	failed := p.Primary
-	p.Primary, p.Backup = p.Backup, ""
+	p.Primary, p.Backup, p.Boot = p.Backup, "", ""
 	if p.Pinned == p.Primary {
 		p.Pinned = failed
 	}
@@ -121,7 +136,11 @@ func aboutPrimary(_ State, p *Protection, _ Command) (Event, error) {
 	return Event{Node: p.Primary}, nil
 }
 
+// markLost gives a guest up. One that has a replica is not lost.
 func markLost(s State, p *Protection, c Command) (Event, error) {
-	p.Backup = ""
+	if s.Protections[p.Domain].Phase == Protected && !s.replicaGone(*p) {
+		return Event{}, fmt.Errorf("%w: %q is protected, %s has its replica", ErrWrongPhase, p.Domain, p.Backup)
+	}
+	p.Backup, p.Boot = "", ""
 	return aboutPrimary(s, p, c)
 }

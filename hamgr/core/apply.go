@@ -109,6 +109,7 @@ func protect(s *State, c Command) (Event, error) {
 	}
 	p.Wanted, p.Refused, p.RefusedAt = "", nil, time.Time{}
 	p.Moving, p.StayedAt = false, time.Time{}
+	p.Boot = s.Nodes[p.Backup].Boot
 	s.Protections = with(s.Protections, p.Domain, p)
 	return Event{Domain: p.Domain, Node: p.Primary, Target: p.Backup, Generation: p.Generation}, nil
 }

@@ -2,7 +2,6 @@ package core
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 )
@@ -40,58 +39,103 @@ type View struct {
 // the same answer. Each command is right on its own; proposing some of them only, or none,
 // is safe.
 func Decide(s State, v View) []Command {
-	placement := newPlacement(s, v)
-	var out []Command
-	for _, name := range slices.Sorted(maps.Keys(s.Protections)) {
+	d := decider{state: s, view: v, deaths: make(map[string]death, len(s.Nodes))}
+	var untidy []string
+	for name := range s.Protections {
 		p := s.Protections[name]
-		if c, ok := decide(p, v); ok {
-			out = append(out, c)
-		} else if c, ok := tidy(s, p, v, placement); ok {
-			out = append(out, c)
+		if c, ok := d.answer(&p); ok {
+			d.out = append(d.out, c)
+		} else if d.untidy(&p) {
+			untidy = append(untidy, name)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Command) int { return cmp.Compare(urgency(a.Kind), urgency(b.Kind)) })
-	return out
+	slices.Sort(untidy) // each takes room from the next
+	for _, name := range untidy {
+		if c, ok := d.tidy(s.Protections[name]); ok {
+			d.out = append(d.out, c)
+		}
+	}
+	slices.SortFunc(d.out, func(a, b Command) int {
+		return cmp.Or(cmp.Compare(urgency(a.Kind), urgency(b.Kind)), cmp.Compare(a.Domain, b.Domain))
+	})
+	return d.out
 }
 
 func urgency(k Kind) int { return slices.Index([]Kind{FailOver, GoSolo, MarkLost, Move, Assign}, k) }
 
-// decide is the answer to a death. With both hosts dead there is none yet: whichever
-// comes back first is the better half.
-func decide(p Protection, v View) (Command, bool) {
-	c := Command{Domain: p.Domain, Generation: p.Generation}
-	primaryDead, primaryCause := v.Dead(p.Primary)
-	silenced := v.Lapsed != nil && v.Lapsed(p.Primary)
-	backupDead, backupCause := false, ""
-	if p.Backup != "" {
-		backupDead, backupCause = v.Dead(p.Backup)
+// decider is one Decide. It asks the view about each node once: there are many times more
+// protections than nodes.
+type decider struct {
+	state     State
+	view      View
+	deaths    map[string]death
+	placement *placement // made when it is needed, which is seldom
+	out       []Command
+}
+
+type death struct {
+	dead  bool
+	cause string
+}
+
+func (d *decider) death(node string) death {
+	x, known := d.deaths[node]
+	if !known && node != "" {
+		x.dead, x.cause = d.view.Dead(node)
+		d.deaths[node] = x
 	}
+	return x
+}
+
+// answer is what is due to a death. With both hosts dead there is nothing yet: whichever
+// comes back first is the better half.
+func (d *decider) answer(p *Protection) (c Command, ok bool) {
+	primary, backup := d.death(p.Primary), d.death(p.Backup)
+	gone := d.state.replicaGone(*p)
+	if !primary.dead && !backup.dead && !gone {
+		return c, false
+	}
+	c = Command{Domain: p.Domain, Generation: p.Generation}
+	silenced := primary.dead && d.view.Lapsed != nil && d.view.Lapsed(p.Primary)
+	replica := p.Phase == Protected && !gone
 	switch {
-	case primaryDead && p.Phase == Protected && !backupDead && (p.holds() || silenced):
-		c.Kind, c.Cause, c.Silenced = FailOver, primaryCause, silenced
-	case primaryDead && p.Phase != Protected && p.Phase != Lost && v.Silence(p.Primary) >= LostAfter:
-		c.Kind, c.Cause = MarkLost, primaryCause
-	case !primaryDead && backupDead:
-		c.Kind, c.Backup, c.Cause = GoSolo, p.Backup, backupCause
+	case primary.dead && replica && !backup.dead && (p.holds() || silenced):
+		c.Kind, c.Cause, c.Silenced = FailOver, primary.cause, silenced
+	case primary.dead && !replica && p.Phase != Lost && d.view.Silence(p.Primary) >= LostAfter:
+		c.Kind, c.Cause = MarkLost, primary.cause
+	case !primary.dead && backup.dead:
+		c.Kind, c.Backup, c.Cause = GoSolo, p.Backup, backup.cause
+	case !primary.dead && gone: // not its fault: it may be the backup again
+		c.Kind, c.Cause = GoSolo, "hamgr on "+p.Backup+" was restarted"
 	default:
 		return c, false
 	}
 	return c, true
 }
 
+// untidy says that a protection wants for something that tidy may have.
+func (d *decider) untidy(p *Protection) bool {
+	nodes := d.state.Nodes
+	return p.Phase == Solo || p.Backup != "" && nodes[p.Backup].Drained || p.Phase == Protected && nodes[p.Primary].Drained
+}
+
 // tidy is for a protection that nothing threatens: a backup where there is none, and its
 // way off the nodes that are to be emptied. A replica leaves such a node only if another
 // can take it at once.
-func tidy(s State, p Protection, v View, pl *placement) (Command, bool) {
+func (d *decider) tidy(p Protection) (Command, bool) {
+	s, v := d.state, d.view
+	if d.placement == nil {
+		d.placement = newPlacement(s, v)
+	}
 	c := Command{Domain: p.Domain, Generation: p.Generation}
 	onDrained := p.Backup != "" && s.Nodes[p.Backup].Drained
 	switch {
 	case p.Phase == Solo && slices.Contains(v.Alive, p.Primary):
-		backup, ok := pl.choose(p)
+		backup, ok := d.placement.choose(p)
 		c.Kind, c.Backup = Assign, backup
 		return c, ok
 	case onDrained && !p.Moving:
-		_, ok := pl.choose(p)
+		_, ok := d.placement.choose(p)
 		c.Kind, c.Cause = GoSolo, p.Backup+" is drained"
 		return c, ok
 	case p.Phase == Protected && s.Nodes[p.Primary].Drained && !p.Moving && !recent(p.StayedAt, v.Now) && slices.Contains(v.Alive, p.Backup):

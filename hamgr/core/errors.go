@@ -17,6 +17,8 @@ var (
 	ErrWrongPhase = errors.New("wrong phase")
 	// ErrUnfenced: in this mode the primary could emit on, beside the new one.
 	ErrUnfenced = errors.New("the primary's output is not held")
+	// ErrReplicaLost: the backup's hamgr was restarted, and the replica went with it.
+	ErrReplicaLost = errors.New("the replica is gone")
 	// ErrUnknownNode: no node of that name has registered.
 	ErrUnknownNode = errors.New("unknown node")
 	// ErrBadCommand: the command contradicts itself or lacks a part.
@@ -27,7 +29,7 @@ var (
 // command and it changed nothing, so to send the same again is no use.
 func Refused(err error) bool {
 	for _, e := range []error{ErrStaleGeneration, ErrUnknownDomain, ErrAlreadyProtected,
-		ErrNodeNameTaken, ErrWrongPhase, ErrUnfenced, ErrUnknownNode, ErrBadCommand} {
+		ErrNodeNameTaken, ErrWrongPhase, ErrUnfenced, ErrReplicaLost, ErrUnknownNode, ErrBadCommand} {
 		if errors.Is(err, e) {
 			return true
 		}

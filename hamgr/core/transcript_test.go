@@ -112,6 +112,10 @@ func (w *world) do(line string) string {
 		delete(w.dead, a.pos[0])
 		delete(w.lapsed, a.pos[0])
 		return ""
+	case "restart":
+		n := w.s.Nodes[a.pos[0]]
+		n.Boot += "again"
+		return w.apply(Command{Kind: RegisterNode, Node: &n})
 	case "drain", "undrain":
 		return w.apply(Command{Kind: Kind(verb), Node: &Node{Name: a.pos[0]}})
 	case "lapse":

@@ -39,6 +39,7 @@ type Protection struct {
 	UUID       string            `json:"uuid"`
 	Primary    string            `json:"primary"`
 	Backup     string            `json:"backup,omitempty"`
+	Boot       string            `json:"backup_boot,omitempty"`   // Node.Boot of the backup when it was chosen: a replica does not outlive its hamgr
 	Pinned     string            `json:"pinned_backup,omitempty"` // --backup: the only backup allowed
 	Mode       Mode              `json:"mode"`
 	Wanted     Mode              `json:"wanted_mode,omitempty"` // asked for, not in force yet
@@ -90,7 +91,7 @@ const (
 	GoSolo       Kind = "solo"          // syncing or protected -> solo, generation+1
 	FailOver     Kind = "failover"      // protected -> recovering, primary = backup, generation+1
 	Restored     Kind = "restored"      // recovering or lost -> solo, same generation
-	MarkLost     Kind = "lost"          // solo, syncing or recovering -> lost, generation+1
+	MarkLost     Kind = "lost"          // solo, syncing or recovering, or protected and the replica gone -> lost, generation+1
 
 	// A planned failover takes two: Move asks, and the primary answers with FailOver once
 	// it has stopped the guest and has the last checkpoint committed, or with Stay.

@@ -1,0 +1,103 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/hamgr/hamgr/detector/judge"
+	"github.com/hamgr/hamgr/detector/lease"
+	"github.com/hamgr/hamgr/hamgr/core"
+)
+
+// beat is a heartbeat (detector/packet.go).
+type beat struct {
+	judge.Heartbeat
+	echo lease.Echo
+}
+
+func (p *process) startDetector() {
+	p.table = judge.New(p.name, suspectAfter, grace)
+	var peers []string
+	for _, h := range p.w.hosts {
+		if h != p.host {
+			peers = append(peers, h.name)
+		}
+	}
+	p.table.SetPeers(peers, p.clock())
+	p.holder = lease.NewHolder(p.name, p.incarnation)
+	p.timer(p.w.between(0, beatEvery), beatTimer, 0, nil)
+}
+
+// beat is detector.go's once.
+func (p *process) beat() {
+	p.timer(beatEvery, beatTimer, 0, nil)
+	now := p.clock()
+	if p.table.Tick(now) {
+		p.lead.poke()
+	}
+	if p.w.mutant == FailoverWithoutRaft {
+		p.usurp()
+	}
+	p.sequence++
+	hb := judge.Heartbeat{Sender: p.name, Incarnation: p.incarnation, Sequence: p.sequence, Suspects: p.table.Gossip()}
+	p.holder.Sending(p.sequence, now)
+	for _, h := range p.w.hosts {
+		if h == p.host {
+			continue
+		}
+		if h.up && h.proc == nil {
+			p.refusal(h, now)
+		}
+		b := p.w.beats.get()
+		*b = beat{Heartbeat: hb, echo: p.lead.complete(h.id, p.table.Echo(h.name))}
+		p.w.send(p.id, h.id, beatGot, b)
+	}
+}
+
+// refusal is the answer of a kernel on which hamgr does not run.
+func (p *process) refusal(h *host, now time.Time) {
+	w := p.w
+	if !w.reaches(p.id, h.id) || !w.reaches(h.id, p.id) || w.now-p.refused[h.id] < refusalEvery && p.refused[h.id] > 0 {
+		return
+	}
+	p.refused[h.id] = w.now
+	p.table.Refused(h.name, now)
+}
+
+func (p *process) beatGot(b *beat) {
+	if p.table.Heard(b.Heartbeat, p.clock()) {
+		p.lead.poke()
+	}
+	p.holder.Heard(b.Sender, b.echo)
+}
+
+// leaseEnd is detector.go's Lease, as serve.go asks for it.
+func (p *process) leaseEnd() time.Time {
+	own := lease.Voter{}
+	if p.id < p.w.schedule.Managers {
+		v := p.lead.voter()
+		own = lease.Voter{Term: v.Term, Leads: v.Grant}
+	}
+	var applied uint64
+	if p.caughtUp {
+		applied = p.agent.seen.s.Index
+	}
+	until := p.holder.Until(p.w.voters, own, applied, lease.Length(suspectAfter), p.clock())
+	if p.w.mutant == GrantWithoutMajority {
+		for i := range p.w.voters {
+			alone := p.holder.Until(p.w.voters[i:i+1], own, applied, lease.Length(suspectAfter), p.clock())
+			if alone.After(until) {
+				until = alone
+			}
+		}
+	}
+	return until
+}
+
+// usurp is the mutant of a backup that trusts its own eyes.
+func (p *process) usurp() {
+	for _, b := range p.agent.backups {
+		if b != nil && b.stage == receiving && b.replica.epoch > 0 && p.table.Silence(b.stream.ends[0].host.name, p.clock()) > 0 {
+			b.takeOver(&core.Protection{Generation: b.gen + 1})
+		}
+	}
+}

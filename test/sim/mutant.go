@@ -1,0 +1,27 @@
+package sim
+
+// Mutant is a mistake built into the model on purpose, to see that the checkers find it.
+type Mutant string
+
+// The mutants. The first group are mistakes of forerunners, or of a cluster without its
+// agreement; the second leave out a rule of package lease.
+const (
+	NoMutant            Mutant = ""
+	LeaseUnfenced       Mutant = "lease-without-fencing" // the process, not the kernel, closes the gate
+	FailoverWithoutRaft Mutant = "failover-without-raft" // a backup whose primary falls silent goes ahead
+	SoloWithoutRaft     Mutant = "solo-without-raft"     // a primary without its backup opens its output
+	ReleaseOnError      Mutant = "release-on-error"      // a session that fails lets go what it held
+	ReleaseOnSend       Mutant = "release-on-send"       // a checkpoint sent counts as committed
+	AckBeforeApply      Mutant = "acknowledge-before-apply"
+	ApplyUnstaged       Mutant = "apply-unstaged" // pages go into the replica as they come
+	StaleCommits        Mutant = "stale-commits"  // a replica that was taken over commits on
+
+	GrantWithoutMajority Mutant = "grant-without-majority"
+	GrantsDuringTakeover Mutant = "grants-during-takeover"
+	TakeoverWhenElected  Mutant = "takeover-when-elected"
+	TakeoverWithoutWait  Mutant = "takeover-without-wait"
+)
+
+// Mutants are all of them.
+var Mutants = []Mutant{LeaseUnfenced, FailoverWithoutRaft, SoloWithoutRaft, ReleaseOnError, ReleaseOnSend, AckBeforeApply,
+	ApplyUnstaged, StaleCommits, GrantWithoutMajority, GrantsDuringTakeover, TakeoverWhenElected, TakeoverWithoutWait}

@@ -1,0 +1,180 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/core"
+)
+
+// Schedule is one run: what there is, and what goes wrong when. Written as JSON it can be
+// played again.
+type Schedule struct {
+	Seed     uint64        `json:"seed"` // of all chances in the run
+	Salt     uint64        `json:"salt,omitempty"`
+	Hosts    int           `json:"hosts"`
+	Managers int           `json:"managers"` // the first so many hosts
+	VMs      []VM          `json:"vms"`
+	Latency  time.Duration `json:"latency_ns"` // of a message, at least
+	Jitter   time.Duration `json:"jitter_ns"`  // and up to so much more
+	Loss     int           `json:"loss_permille,omitempty"`
+	Faults   []Fault       `json:"faults"`
+	Calm     time.Duration `json:"calm_ns"` // when all faults end
+}
+
+// VM is a guest that is protected from the beginning.
+type VM struct {
+	Primary int           `json:"primary"` // host
+	Pinned  int           `json:"pinned"`  // host, -1: any
+	Mode    core.Mode     `json:"mode"`
+	Epoch   time.Duration `json:"epoch_ns"`
+}
+
+// Fault is one thing that goes wrong, or that an operator does.
+type Fault struct {
+	Kind   FaultKind     `json:"kind"`
+	At     time.Duration `json:"at_ns"`
+	For    time.Duration `json:"for_ns,omitempty"`
+	Target Target        `json:"target"`
+	Peer   Target        `json:"peer,omitempty"` // of a cut between two
+	VM     int           `json:"vm,omitempty"`
+	Jump   time.Duration `json:"jump_ns,omitempty"` // of a clock
+}
+
+// Target is a host, by number or by what it is at that moment.
+type Target int
+
+// The roles; those of guest i are Primary+i and Backup+i.
+const (
+	Leader  Target = 10
+	Primary Target = 20
+	Backup  Target = 30
+)
+
+// FaultKind names a kind of fault.
+type FaultKind string
+
+// The kinds of faults.
+const (
+	KillHamgr  FaultKind = "kill-hamgr"   // for: until it is started again
+	PowerOff   FaultKind = "power-off"    // for: until power is back
+	KillQEMU   FaultKind = "kill-qemu"    // of a guest's primary
+	StandStill FaultKind = "stand-still"  // hamgr gets no time
+	CutOff     FaultKind = "cut-off"      // management network, one host from all
+	CutPair    FaultKind = "cut-pair"     // target and peer from each other
+	DeafTo     FaultKind = "deaf-to"      // target does not hear peer
+	Deaf       FaultKind = "deaf"         // target hears nobody
+	Mute       FaultKind = "mute"         // nobody hears target
+	GuestNet   FaultKind = "guest-net"    // target's guests are cut off
+	Storm      FaultKind = "storm"        // messages are lost, late, doubled, in any order
+	ClockJump  FaultKind = "clock-jump"   // of the wall clock
+	DiskStall  FaultKind = "disk-stall"   // under Raft
+	NoMemory   FaultKind = "no-memory"    // target takes no standby
+	AskMode    FaultKind = "ask-mode"     // the operator wants the other mode
+	AskMove    FaultKind = "ask-failover" // the operator wants a planned failover
+	AskMoveNow FaultKind = "ask-failover-now"
+	AskDrain   FaultKind = "ask-drain" // for: until it is undrained
+	AskEnd     FaultKind = "ask-unprotect"
+	AskBegin   FaultKind = "ask-protect"
+)
+
+var weights = []struct {
+	kind    FaultKind
+	weight  int
+	longest time.Duration // 0: it has no length
+}{
+	{KillHamgr, 12, 4 * time.Second}, {PowerOff, 10, 5 * time.Second}, {KillQEMU, 8, 0}, {StandStill, 14, 3 * time.Second},
+	{CutOff, 10, 3 * time.Second}, {CutPair, 8, 3 * time.Second}, {DeafTo, 8, 3 * time.Second}, {Deaf, 5, 2 * time.Second},
+	{Mute, 5, 2 * time.Second}, {GuestNet, 3, time.Second}, {Storm, 5, 2 * time.Second}, {ClockJump, 4, 0},
+	{DiskStall, 6, 2 * time.Second}, {NoMemory, 3, 2 * time.Second}, {AskMode, 5, 0}, {AskMove, 4, 0}, {AskMoveNow, 2, 0}, {AskDrain, 3, 2 * time.Second}, {AskEnd, 2, 0}, {AskBegin, 2, 0},
+}
+
+const (
+	quiet    = 900 * time.Millisecond // the cluster finds together
+	shortest = 20 * time.Millisecond
+	maxFault = 12
+)
+
+// Draw is the schedule of a seed.
+func Draw(seed uint64) Schedule {
+	r := rand.New(rand.NewPCG(seed, 0x68616d6772))
+	s := Schedule{Seed: seed}
+	shape := [][2]int{{3, 3}, {3, 3}, {3, 3}, {3, 3}, {4, 3}, {5, 5}, {5, 3}}[r.IntN(7)]
+	s.Hosts, s.Managers = shape[0], shape[1]
+	s.drawVMs(r)
+	s.Latency, s.Jitter = 100*time.Microsecond, time.Duration(r.IntN(2000))*time.Microsecond
+	switch r.IntN(10) {
+	case 0: // a slow network
+		s.Latency, s.Jitter = time.Duration(r.IntN(20))*time.Millisecond, time.Duration(1+r.IntN(20))*time.Millisecond
+	case 1:
+		s.Loss = r.IntN(30)
+	}
+	window, stretch := time.Second+time.Duration(r.IntN(3000))*time.Millisecond, time.Duration(1)
+	if r.IntN(40) == 0 { // long enough for a guest to be given up
+		window, stretch = core.LostAfter+window, 5
+	}
+	at := quiet
+	for range 1 + r.IntN(maxFault)*r.IntN(maxFault)/(maxFault-1) {
+		if r.IntN(2) == 0 { // soon after the last one
+			at += time.Duration(r.IntN(700)) * time.Millisecond
+		} else {
+			at = quiet + time.Duration(r.Int64N(int64(window)))
+		}
+		if at < quiet+window {
+			f := s.drawFault(r, at)
+			f.For *= stretch
+			s.Faults = append(s.Faults, f)
+		}
+	}
+	slices.SortStableFunc(s.Faults, func(a, b Fault) int { return int(a.At - b.At) })
+	s.Calm = quiet + window + time.Duration(r.IntN(1000))*time.Millisecond
+	return s
+}
+
+func (s *Schedule) drawVMs(r *rand.Rand) {
+	for range []int{1, 1, 1, 2, 2, 3}[r.IntN(6)] {
+		g := VM{Primary: r.IntN(s.Hosts), Pinned: -1, Mode: core.Buffer, Epoch: time.Duration(80+r.IntN(120)) * time.Millisecond}
+		if r.IntN(3) == 0 {
+			g.Mode = core.Checkpoint
+		}
+		if r.IntN(10) == 0 {
+			g.Pinned = (g.Primary + 1 + r.IntN(s.Hosts-1)) % s.Hosts
+		}
+		s.VMs = append(s.VMs, g)
+	}
+}
+
+func (s *Schedule) drawFault(r *rand.Rand, at time.Duration) Fault {
+	total := 0
+	for _, w := range weights {
+		total += w.weight
+	}
+	n, i := r.IntN(total), 0
+	for n >= weights[i].weight {
+		n -= weights[i].weight
+		i++
+	}
+	f := Fault{Kind: weights[i].kind, At: at, Target: s.drawTarget(r), Peer: s.drawTarget(r), VM: r.IntN(len(s.VMs))}
+	if longest := weights[i].longest; longest > 0 { // short ones as often as long ones
+		f.For = longest >> r.IntN(6)
+		f.For = max(shortest, f.For/2+time.Duration(r.Int64N(int64(f.For/2))))
+	}
+	if f.Kind == ClockJump {
+		f.Jump = time.Duration(r.IntN(40_000)-20_000) * time.Millisecond >> r.IntN(6)
+	}
+	return f
+}
+
+// drawTarget prefers hosts that matter.
+func (s *Schedule) drawTarget(r *rand.Rand) Target {
+	switch g := Target(r.IntN(len(s.VMs))); r.IntN(8) {
+	case 0, 1, 2:
+		return Primary + g
+	case 3, 4:
+		return Backup + g
+	case 5:
+		return Leader
+	}
+	return Target(r.IntN(s.Hosts))
+}
