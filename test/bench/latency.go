@@ -37,11 +37,12 @@ func (p *pathLab) latency(ctx context.Context) error {
 			return err
 		}
 		without = append(without, span{from, time.Now()})
-		stats, err := p.protectedFor(ctx, latencyWindow, func() error { from = time.Now(); return nil })
+		var ends []time.Time
+		stats, err := p.protectedFor(ctx, latencyWindow, func() error { ends = append(ends, time.Now()); return nil })
 		if err != nil {
 			return err
 		}
-		with = append(with, span{from.Add(-latencyWindow), from})
+		with = append(with, span{ends[0], ends[1]})
 		pause, commit = append(pause, stats.PauseP50), append(commit, stats.CommitP50)
 		p.say("latency: round %d of %d", i+1, latencyRounds)
 	}

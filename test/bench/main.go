@@ -18,7 +18,7 @@ import (
 	"github.com/hamgr/hamgr/test/lab"
 )
 
-// section is a group of figures, with a file of its own here.
+// section is a group of figures. Each has a file of its own here, and an entry in sections.
 type section struct {
 	name  string // of its result, and in -only
 	limit time.Duration
