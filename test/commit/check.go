@@ -20,6 +20,9 @@ type Options struct {
 	// Faults are times in which a host's link to the guests' network was down, so that
 	// what left it did not arrive.
 	Faults []Fault
+	// Clocks is by how much the clocks of network, primary and backup may differ, after
+	// what is known of that was corrected.
+	Clocks time.Duration
 	// Grace is for how long after a failure clients may still go without an answer:
 	// switches and neighbours have to learn. 1 s if zero.
 	Grace time.Duration
@@ -113,7 +116,7 @@ func (c *checker) host(name string) {
 	if o == nil {
 		o = &output{stretches: []stretch{{state: free}}}
 	}
-	m := match(o, inside, outside, func(p packet) bool { return p.kind == "RARP" && c.restoredAt(name, p.Time) })
+	m := match(o, inside, outside, c.Clocks, func(p packet) bool { return p.kind == "RARP" && c.restoredAt(name, p.Time) })
 	c.matched[name] = m
 	for _, e := range m.early {
 		c.early(name, o, e)
@@ -187,7 +190,7 @@ func (c *checker) emission(o *output, s *sighting) {
 	if b.commit.IsZero() || b.generation != s.generation { // held by a session that has failed since
 		return
 	}
-	next, after := o.commitAfter(s.boundary), o.commitAfter(s.boundary+1)
+	next, after := o.commitAfter(s.boundary, 1), o.commitAfter(s.boundary, 2)
 	switch {
 	case s.seen.IsZero() && !after.IsZero() && after.Add(slack).Before(c.end()) && c.leaves(s.packet):
 		c.report.violation(Missing, s.Host, s.Time, "%s; committed with epoch %d of generation %d, and never seen outside", &s.packet, b.epoch, b.generation)
@@ -199,12 +202,12 @@ func (c *checker) emission(o *output, s *sighting) {
 // end is that of the capture. The traces may go on.
 func (c *checker) end() time.Time { return c.packets[len(c.packets)-1].Time }
 
-// commitAfter is the commit of the boundary after i, in the same generation.
-func (o *output) commitAfter(i int) time.Time {
-	if i+1 >= len(o.boundaries) || o.boundaries[i+1].generation != o.boundaries[i].generation {
+// commitAfter is the commit of the n-th boundary after i, in the same generation.
+func (o *output) commitAfter(i, n int) time.Time {
+	if i+n >= len(o.boundaries) || o.boundaries[i+n].generation != o.boundaries[i].generation {
 		return time.Time{}
 	}
-	return o.boundaries[i+1].commit
+	return o.boundaries[i+n].commit
 }
 
 // leaves says that a frame had to leave the host: it is for all, or for somebody who is

@@ -247,6 +247,21 @@ func TestVLAN(t *testing.T) {
 	w.want(w.check(Options{}), Leak)
 }
 
+// TestCommittedAndNotAcknowledged: the agent died before the commit reached it. What it
+// held is lost, as in any network, whatever the next session commits.
+func TestCommittedAndNotAcknowledged(t *testing.T) {
+	w := protected(t)
+	w.ask(1, w.udp(false, "hello"))
+	w.emit(210, 0, "h1", w.udp(true, "! x"))
+	w.order(300, 3, "solo", "buffer", "h1")
+	w.note(400, trace.Event{Node: "h1", Kind: trace.Hold, Generation: 4})
+	for n := range uint64(3) {
+		w.epoch(400+25*float64(n), 405+25*float64(n), 4, n+1)
+	}
+	w.ask(900, w.udp(false, "hello"))
+	w.want(w.check(Options{}))
+}
+
 func TestReportFigures(t *testing.T) {
 	w := protected(t)
 	for i := range 10 {

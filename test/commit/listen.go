@@ -108,6 +108,16 @@ func inside(ns netns.NsHandle, f func() error) error {
 // is a port of a bridge.
 func isTap(d netlink.Link) bool { return d.Type() == "tuntap" && d.Attrs().MasterIndex != 0 }
 
+// hearTaps listens to what guests emit.
+func hearTaps(host string, pid int) (*listener, error) {
+	l, err := hear(pid, "", func(d netlink.Link) bool { return !isTap(d) })
+	if err != nil {
+		return nil, err
+	}
+	l.host, l.at = host, l.taps()
+	return l, nil
+}
+
 // taps names the guest's devices; the kernel's number for one is never another's.
 func (l *listener) taps() func(int) string {
 	names := map[int]string{}
@@ -172,13 +182,27 @@ func (l *listener) take(data []byte, at time.Time, index int) {
 	l.sink(f)
 }
 
-// end stops run and says how many frames the kernel had no room for.
-func (l *listener) end() (dropped uint, err error) {
+func (l *listener) start(sink func(Frame)) {
+	l.sink = sink
+	go l.run()
+}
+
+func (l *listener) upTo() int64 { return l.heard.Load() }
+
+func (l *listener) lost() uint {
+	_, stats, err := l.ring.SocketStats()
+	if err != nil {
+		return 0
+	}
+	return stats.Drops()
+}
+
+func (l *listener) end() uint {
 	close(l.stop)
 	<-l.done
-	_, stats, err := l.ring.SocketStats()
+	lost := l.lost()
 	l.close()
-	return stats.Drops(), err
+	return lost
 }
 
 func (l *listener) close() {

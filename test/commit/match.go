@@ -17,6 +17,7 @@ type sighting struct {
 
 // matched is what became of one host's frames.
 type matched struct {
+	clocks    time.Duration     // two of them may differ by that
 	announced func(packet) bool // hamgr may have sent it in the guest's name
 	announces int
 	emitted   []*sighting // by the time of emission
@@ -34,8 +35,8 @@ type early struct {
 // all alike cannot be told apart: there the k-th on the network is right if by then at
 // least k had the right to be. That never accuses wrongly, and a frame that is unlike
 // all others is judged exactly.
-func match(o *output, inside, outside []packet, announced func(packet) bool) matched {
-	m := matched{announced: announced}
+func match(o *output, inside, outside []packet, clocks time.Duration, announced func(packet) bool) matched {
+	m := matched{clocks: clocks, announced: announced}
 	alike := map[string][]*sighting{}
 	for _, p := range inside {
 		s := &sighting{packet: p, right: o.right(p.Time)}
@@ -57,12 +58,13 @@ func match(o *output, inside, outside []packet, announced func(packet) bool) mat
 // none, it is early.
 func (m *matched) assign(p packet, alike []*sighting) {
 	var best, cause *sighting
+	latest := p.Time.Add(m.clocks)
 	for _, s := range alike {
-		if !s.seen.IsZero() || s.Time.After(p.Time) {
+		if !s.seen.IsZero() || s.Time.After(latest) {
 			continue
 		}
 		cause = s
-		if !s.from.IsZero() && !s.from.After(p.Time) {
+		if !s.from.IsZero() && !s.from.After(latest) {
 			best = s
 		}
 	}

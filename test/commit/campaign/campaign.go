@@ -13,6 +13,7 @@ import (
 	"github.com/hamgr/hamgr/test/commit"
 	"github.com/hamgr/hamgr/test/commit/load"
 	"github.com/hamgr/hamgr/test/commit/rig"
+	"github.com/hamgr/hamgr/test/lab"
 )
 
 type options struct {
@@ -46,10 +47,11 @@ const (
 
 // begin brings everything up, with the guest protected and asked.
 func begin(ctx context.Context, o options) (*campaign, error) {
-	if o.hosts != "container" {
-		return nil, fmt.Errorf("no hosts of kind %q; there are: container", o.hosts)
+	kind := lab.Kind(o.hosts)
+	if kind != lab.Container && kind != lab.UML {
+		return nil, fmt.Errorf("no hosts of kind %q; there are %s and %s", kind, lab.Container, lab.UML)
 	}
-	r, err := rig.Up(ctx, rig.Options{Out: o.out, Progress: os.Stdout})
+	r, err := rig.Up(ctx, rig.Options{Kind: kind, Out: o.out, Progress: os.Stdout})
 	if err != nil {
 		return nil, err
 	}

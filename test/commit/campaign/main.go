@@ -21,7 +21,7 @@ func main() {
 	var o options
 	flag.IntVar(&o.runs, "runs", 10, "failures")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of all that is random")
-	flag.StringVar(&o.hosts, "hosts", "container", "kind of the hosts: container")
+	flag.StringVar(&o.hosts, "hosts", "container", "kind of the hosts: container or uml")
 	flag.StringVar(&o.out, "out", "out/commit", "directory for the report and pictures")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

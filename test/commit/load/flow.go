@@ -28,7 +28,8 @@ type flow struct {
 	random  *rand.Rand
 
 	answered, goal atomic.Int64
-	given          atomic.Bool // up
+	given          atomic.Bool  // up
+	why            atomic.Value // it gave up, a string
 
 	check  client.Checker
 	number uint64
@@ -40,6 +41,7 @@ func (f *flow) run(ctx, life context.Context) {
 	f.result.Flow, f.check.Name = f.name, f.name
 	if err := f.ask(ctx, life); err != nil {
 		f.result.Error, f.result.RolledBack = err.Error(), rolledBack(err)
+		f.why.Store(f.result.Error)
 		f.given.Store(true)
 	}
 	f.load.mu.Lock()

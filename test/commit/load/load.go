@@ -117,7 +117,7 @@ func (l *Load) Answered(ctx context.Context, more int64) error {
 	for _, f := range l.flows {
 		for f.answered.Load() < f.goal.Load() {
 			if f.given.Load() {
-				return fmt.Errorf("load: %s over %s to %s gave up after %d answers", f.name, f.network, f.addr, f.answered.Load())
+				return fmt.Errorf("load: %s over %s to %s gave up after %d answers: %s", f.name, f.network, f.addr, f.answered.Load(), f.why.Load())
 			}
 			if !wait(ctx, 20*time.Millisecond) {
 				return fmt.Errorf("load: %s over %s to %s stopped at %d answers: %w", f.name, f.network, f.addr, f.answered.Load(), ctx.Err())
@@ -157,7 +157,9 @@ func (l *Load) forget(ctx context.Context, ns netns.NsHandle) {
 			continue
 		}
 		for _, n := range neighbours {
-			h.NeighDel(&n) // one that is gone by itself is as good
+			if n.State != netlink.NUD_INCOMPLETE { // that one is being asked for
+				h.NeighDel(&n) // if it is gone by itself, as well
+			}
 		}
 	}
 }

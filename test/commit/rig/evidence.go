@@ -1,6 +1,8 @@
 package rig
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,26 +15,54 @@ import (
 
 const traceFile = "trace.jsonl"
 
-// Traces are what all nodes have traced.
+// Traces are what all nodes have traced, by our clock.
 func (r *Rig) Traces() (all []trace.Event, err error) {
 	for _, h := range Hosts {
 		for _, name := range []string{traceFile + ".1", traceFile} {
-			f, err := os.Open(filepath.Join(r.Out, "logs", h, name))
+			data, err := os.ReadFile(filepath.Join(r.Out, "logs", h, name))
 			if errors.Is(err, os.ErrNotExist) {
 				continue
 			}
 			if err != nil {
 				return nil, err
 			}
-			events, err := trace.Read(f)
-			f.Close()
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", h, err)
+			if all, err = add(all, h, data, 0); err != nil {
+				return nil, err
 			}
-			all = append(all, events...)
+		}
+		for _, k := range r.recorder.Kernels(h) {
+			if all, err = add(all, h, k.Trace, k.Ahead); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return all, nil
+}
+
+func add(all []trace.Event, host string, data []byte, ahead time.Duration) ([]trace.Event, error) {
+	events, err := trace.Read(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", host, err)
+	}
+	for _, e := range events {
+		e.Time = e.Time.Add(-ahead)
+		if !e.Asked.IsZero() {
+			e.Asked = e.Asked.Add(-ahead)
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+// clocks is by how much two clocks may differ: each is known within its error.
+func (r *Rig) clocks() time.Duration {
+	var most time.Duration
+	for _, h := range Hosts {
+		for _, k := range r.recorder.Kernels(h) {
+			most = max(most, 2*k.Error)
+		}
+	}
+	return most
 }
 
 // before is what of a capture a check needs from before it begins to judge: longer than
@@ -53,7 +83,7 @@ func (r *Rig) Check(from time.Time) (commit.Report, error) {
 }
 
 func (r *Rig) options(from time.Time) commit.Options {
-	o := commit.Options{Domain: "g1", From: from, Faults: r.faults}
+	o := commit.Options{Domain: "g1", From: from, Faults: r.faults, Clocks: r.clocks()}
 	for _, n := range nics {
 		o.MACs = append(o.MACs, n.MAC)
 	}
@@ -74,12 +104,17 @@ func (r *Rig) Save(dir string, from time.Time) error {
 		return err
 	}
 	err = errors.Join(missing, commit.Save(f, frames), f.Close())
-	for _, h := range Hosts {
-		data, e := os.ReadFile(filepath.Join(r.Out, "logs", h, traceFile))
-		if e == nil {
-			e = os.WriteFile(filepath.Join(dir, h+"-"+traceFile), data, 0o644)
+	events, e := r.Traces()
+	return errors.Join(err, e, saveTraces(filepath.Join(dir, traceFile), events))
+}
+
+func saveTraces(file string, events []trace.Event) error {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	for _, e := range events {
+		if err := enc.Encode(e); err != nil {
+			return err
 		}
-		err = errors.Join(err, e)
 	}
-	return err
+	return os.WriteFile(file, out.Bytes(), 0o644)
 }

@@ -24,8 +24,7 @@ type Fault struct {
 // Faults are what a campaign draws from.
 var Faults = []Fault{
 	{"power-off", true, func(_ context.Context, r *Rig, p api.ProtectionStatus, _ *rand.Rand) (string, error) {
-		_, err := r.Host(p.Primary).PowerOff()
-		return p.Primary, err
+		return p.Primary, r.PowerOff(p.Primary)
 	}},
 	{"QEMU killed", true, func(ctx context.Context, r *Rig, p api.ProtectionStatus, _ *rand.Rand) (string, error) {
 		_, err := r.Host(p.Primary).Exec(ctx, "pkill", "-KILL", "-f", "^/usr/bin/qemu-system-x86_64 -name guest=g1")

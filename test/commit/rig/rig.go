@@ -15,12 +15,14 @@ import (
 	"github.com/hamgr/hamgr/test/commit"
 	"github.com/hamgr/hamgr/test/commit/load"
 	"github.com/hamgr/hamgr/test/guest/image"
+	"github.com/hamgr/hamgr/test/lab"
 	"github.com/hamgr/hamgr/test/testbed"
 )
 
 // Options of a rig.
 type Options struct {
-	Out      string // directory for binaries, logs and captures
+	Kind     lab.Kind // of the hosts; containers by default
+	Out      string   // directory for binaries, logs and captures
 	Progress io.Writer
 	Mutants  bool // hamgr is built so that it can be told to make mistakes
 }
@@ -29,6 +31,7 @@ type Options struct {
 type Rig struct {
 	*testbed.Bed
 	Began    time.Time // from when on the guest served
+	kind     lab.Kind
 	recorder *commit.Recorder
 	faults   []commit.Fault
 	loads    int
@@ -49,16 +52,17 @@ func Up(ctx context.Context, o Options) (*Rig, error) {
 	if o.Mutants {
 		tags = "mutant"
 	}
-	bed, err := testbed.Up(ctx, testbed.Options{
-		Hosts: len(Hosts), Out: o.Out, Progress: o.Progress, Tags: tags,
+	r := &Rig{kind: o.Kind, recorder: commit.NewRecorder()}
+	var err error
+	r.Bed, err = testbed.Up(ctx, testbed.Options{
+		Hosts: len(Hosts), Kind: o.Kind, Out: o.Out, Progress: o.Progress, Tags: tags, Programs: []string{"test/commit/listen"},
 		Serve: func(args []string) []string {
-			return mutable(append(args, "--trace", "/var/log/lab/"+traceFile, "--data", "/var/log/lab/data")) // a disk survives its host
+			return mutable(append(args, "--trace", r.traceOnHost(), "--data", "/var/log/lab/data")) // a disk survives its host
 		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	r := &Rig{Bed: bed, recorder: commit.NewRecorder()}
 	if err := r.start(ctx); err != nil {
 		r.Down()
 		return nil, err
@@ -90,13 +94,41 @@ func (r *Rig) start(ctx context.Context) error {
 	return load.Ready(ctx, r.load(0, 0), 7080) // HTTP, which the ledger serves last
 }
 
+// traceOnHost is where a host's hamgr traces.
+func (r *Rig) traceOnHost() string {
+	if r.kind == lab.UML {
+		return "/run/" + traceFile // to be read there
+	}
+	return "/var/log/lab/" + traceFile
+}
+
 // listen records a host from now on, anew after it was started again.
 func (r *Rig) listen(host string) error {
 	h := r.Host(host)
-	err := r.recorder.Outside(host, r.Switch().Pid(), h.Port("guest"))
-	if host != "client" {
-		err = errors.Join(err, r.recorder.Inside(host, h.Pid()))
+	if err := r.recorder.Outside(host, r.Switch().Pid(), h.Port("guest")); err != nil {
+		return err
 	}
+	switch {
+	case host == "client":
+		return nil
+	case r.kind == lab.UML:
+		cmd := h.Command(context.Background(), "/opt/hamgr/bin/listen", "-host", host, "-trace", r.traceOnHost())
+		return r.recorder.InsideKernel(host, cmd)
+	}
+	return r.recorder.Inside(host, h.Pid())
+}
+
+// PowerOff cuts a host off and ends it. What a kernel of its own has heard until then is
+// brought here first; from outside, nothing can be told of that.
+func (r *Rig) PowerOff(host string) error {
+	h := r.Host(host)
+	if r.kind == lab.UML {
+		err := errors.Join(h.Cut("mgmt"), h.Cut("guest"))
+		if err := errors.Join(err, r.recorder.Await(time.Now())); err != nil {
+			return err
+		}
+	}
+	_, err := h.PowerOff()
 	return err
 }
 

@@ -58,7 +58,7 @@ func TestPowerOff(t *testing.T) {
 	if rep := judge(t, r); rep.Restores != 0 {
 		t.Errorf("a failover for no reason: %+v", rep)
 	}
-	if _, err := r.Host("h1").PowerOff(); err != nil {
+	if err := r.PowerOff("h1"); err != nil {
 		t.Fatal(err)
 	}
 	p, err := r.Protected(ctx, 2, 40*time.Second)
