@@ -23,6 +23,8 @@ type Options struct {
 	// Clocks is by how much the clocks of network, primary and backup may differ, after
 	// what is known of that was corrected.
 	Clocks time.Duration
+	// Way is what a request may take from a client's port to QEMU's hands. 5 ms if zero.
+	Way time.Duration
 	// Grace is for how long after a failure clients may still go without an answer:
 	// switches and neighbours have to learn. 1 s if zero.
 	Grace time.Duration
@@ -37,6 +39,7 @@ type Fault struct {
 const (
 	defaultPort  = 7000
 	defaultGrace = time.Second
+	defaultWay   = 5 * time.Millisecond
 	// slack is what a released frame may take from the buffer to the network on a busy
 	// machine before it counts as late or lost.
 	slack = 100 * time.Millisecond
@@ -53,7 +56,7 @@ type checker struct {
 
 // Check judges what was seen by what the nodes say they did.
 func Check(frames []Frame, events []trace.Event, o Options) Report {
-	o.Port, o.Grace = cmp.Or(o.Port, defaultPort), cmp.Or(o.Grace, defaultGrace)
+	o.Port, o.Grace, o.Way = cmp.Or(o.Port, defaultPort), cmp.Or(o.Grace, defaultGrace), cmp.Or(o.Way, defaultWay)
 	c := checker{Options: o, timeline: newTimeline(o.Domain, events), matched: map[string]matched{}, report: &Report{from: o.From}}
 	for _, f := range frames {
 		c.packets = append(c.packets, dissect(f))

@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"math"
 	"time"
 
 	"github.com/hamgr/hamgr/hamgr/trace"
@@ -16,25 +17,28 @@ type UDP struct {
 	Gaps       int `json:"gaps"`                 // anywhere else
 }
 
-// window is a time in which a client may go without an answer.
-type window struct{ from, until time.Time }
+// window is a time in which requests may go without an answer, so many at most.
+type window struct {
+	from, until time.Time
+	most        int
+}
 
 // windows are the live windows of all failures: from the last boundary that was committed
 // in a held stretch that ended, or from which the guest was restored, until its output
 // passes again, and the grace.
-func (c *checker) windows() (out []window) {
+func (c *checker) windows() (out []*window) {
 	for _, f := range c.Faults {
-		out = append(out, window{f.From.Add(-c.Grace), f.Until.Add(c.Grace)})
+		out = append(out, &window{f.From.Add(-c.Grace), f.Until.Add(c.Grace), math.MaxInt})
 	}
 	for host, o := range c.timeline.hosts {
 		for _, s := range o.stretches {
 			if s.state == held && !s.until.IsZero() {
-				out = append(out, window{o.lastCommit(s), c.back(host, s.until).Add(c.Grace)})
+				out = append(out, &window{o.lastCommit(s), c.back(host, s.until).Add(c.Grace), math.MaxInt})
 			}
 		}
 		for _, e := range c.timeline.events {
 			if i := o.find(e); e.Kind == trace.Restored && i >= 0 {
-				out = append(out, window{o.boundaries[i].at, e.Time.Add(c.Grace)})
+				out = append(out, &window{o.boundaries[i].at, e.Time.Add(c.Grace), math.MaxInt})
 			}
 		}
 	}
@@ -56,17 +60,14 @@ func (c *checker) pending(ws []word) (n int) {
 // while it waits for the CPUs, it takes packets in, and once they stand still it throws
 // those away (net/net.c in its sources, net_vm_change_state_handler). A packet for each
 // NIC and checkpoint at most; hamgr cannot help that, and it is counted by itself.
-func (c *checker) stops() (out []window) {
+func (c *checker) stops() (out []*window) {
 	for _, e := range c.timeline.events {
 		if e.Kind == trace.Boundary && !e.Asked.IsZero() {
-			out = append(out, window{e.Asked.Add(-onTheWay), e.Time})
+			out = append(out, &window{from: e.Asked.Add(-c.Way), until: e.Time, most: len(c.MACs)})
 		}
 	}
 	return out
 }
-
-// onTheWay is what a request may take from the client's port to QEMU's hands.
-const onTheWay = 5 * time.Millisecond
 
 // lastCommit is the last boundary in a stretch that was committed, or its start.
 func (o *output) lastCommit(s stretch) time.Time {
@@ -130,11 +131,12 @@ func (c *checker) gaps(words []word) {
 	}
 }
 
-// excused says that a transmission of a request fell into a live window.
-func excused(ws []word, windows []window) bool {
+// excused says that a transmission of a request fell into a window that has room for it.
+func excused(ws []word, windows []*window) bool {
 	for _, w := range ws {
 		for _, x := range windows {
-			if !w.at.Before(x.from) && !w.at.After(x.until) {
+			if x.most > 0 && !w.at.Before(x.from) && !w.at.After(x.until) {
+				x.most--
 				return true
 			}
 		}

@@ -134,6 +134,8 @@ func TestLostAtAStop(t *testing.T) {
 	if r := w.check(Options{}); r.UDP.AtStop != 1 || r.Err() != nil {
 		t.Fatalf("%+v, %v", r.UDP, r.Err())
 	}
+	w.ask(140.1, w.udp(false, "b 1 text\n")) // one for each NIC, and there is one
+	w.want(w.check(Options{}), Gap)
 }
 
 // TestAgentRestarted: from the last commit until the new agent opens, answers may be missing.

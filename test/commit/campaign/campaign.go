@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/hamgr/hamgr/hamgr/api"
+	"github.com/hamgr/hamgr/hamgr/trace"
 	"github.com/hamgr/hamgr/test/commit"
 	"github.com/hamgr/hamgr/test/commit/load"
 	"github.com/hamgr/hamgr/test/commit/rig"
@@ -102,9 +102,7 @@ func (c *campaign) once(ctx context.Context, f rig.Fault) (rep commit.Report, er
 	if err != nil {
 		return rep, err
 	}
-	if p.Stats != nil {
-		c.result.Backend = p.Stats.Backend
-	}
+	c.backend(ctx, p.Primary)
 	wait(ctx, time.Duration(c.random.Int64N(int64(time.Second))))
 	off, err := f.Do(ctx, c.rig, p, c.random)
 	if err != nil {
@@ -125,8 +123,19 @@ func (c *campaign) once(ctx context.Context, f rig.Fault) (rep commit.Report, er
 	return rep, errors.Join(failed, err)
 }
 
+// backend notes what holds the output, once.
+func (c *campaign) backend(ctx context.Context, primary string) {
+	if c.result.Backend != "" {
+		return
+	}
+	s, err := c.rig.Status(ctx, primary)
+	if err == nil && len(s.Protections) == 1 && s.Protections[0].Stats != nil {
+		c.result.Backend = s.Protections[0].Stats.Backend
+	}
+}
+
 // well waits until g1 is protected, in a generation above the given one, and every flow is answered.
-func (c *campaign) well(ctx context.Context, above uint64) (api.ProtectionStatus, error) {
+func (c *campaign) well(ctx context.Context, above uint64) (trace.Event, error) {
 	p, err := c.rig.Protected(ctx, above, patience)
 	if err != nil || c.load == nil {
 		return p, err

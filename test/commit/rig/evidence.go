@@ -11,6 +11,7 @@ import (
 
 	"github.com/hamgr/hamgr/hamgr/trace"
 	"github.com/hamgr/hamgr/test/commit"
+	"github.com/hamgr/hamgr/test/lab"
 )
 
 const traceFile = "trace.jsonl"
@@ -65,6 +66,12 @@ func (r *Rig) clocks() time.Duration {
 	return most
 }
 
+// On hosts with kernels of their own, all on the few cores of this machine.
+const (
+	slowWay   = 25 * time.Millisecond
+	slowGrace = 10 * time.Second
+)
+
 // before is what of a capture a check needs from before it begins to judge: longer than
 // any frame is held.
 const before = 15 * time.Second
@@ -84,6 +91,9 @@ func (r *Rig) Check(from time.Time) (commit.Report, error) {
 
 func (r *Rig) options(from time.Time) commit.Options {
 	o := commit.Options{Domain: "g1", From: from, Faults: r.faults, Clocks: r.clocks()}
+	if r.kind == lab.UML {
+		o.Way, o.Grace = slowWay, slowGrace
+	}
 	for _, n := range nics {
 		o.MACs = append(o.MACs, n.MAC)
 	}

@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/hamgr/hamgr/hamgr/api"
+	"github.com/hamgr/hamgr/hamgr/trace"
 	"github.com/hamgr/hamgr/test/commit"
 )
 
@@ -18,19 +18,19 @@ type Fault struct {
 	Moves bool
 	// Do makes it happen, and undoes it if it passes by itself. It returns the host that
 	// has to be booted afterwards, or none.
-	Do func(ctx context.Context, r *Rig, p api.ProtectionStatus, random *rand.Rand) (off string, err error)
+	Do func(ctx context.Context, r *Rig, p trace.Event, random *rand.Rand) (off string, err error)
 }
 
 // Faults are what a campaign draws from.
 var Faults = []Fault{
-	{"power-off", true, func(_ context.Context, r *Rig, p api.ProtectionStatus, _ *rand.Rand) (string, error) {
+	{"power-off", true, func(_ context.Context, r *Rig, p trace.Event, _ *rand.Rand) (string, error) {
 		return p.Primary, r.PowerOff(p.Primary)
 	}},
-	{"QEMU killed", true, func(ctx context.Context, r *Rig, p api.ProtectionStatus, _ *rand.Rand) (string, error) {
+	{"QEMU killed", true, func(ctx context.Context, r *Rig, p trace.Event, _ *rand.Rand) (string, error) {
 		_, err := r.Host(p.Primary).Exec(ctx, "pkill", "-KILL", "-f", "^/usr/bin/qemu-system-x86_64 -name guest=g1")
 		return "", err
 	}},
-	{"agent killed", true, func(ctx context.Context, r *Rig, p api.ProtectionStatus, _ *rand.Rand) (string, error) {
+	{"agent killed", true, func(ctx context.Context, r *Rig, p trace.Event, _ *rand.Rand) (string, error) {
 		_, err := r.Host(p.Primary).Exec(ctx, "pkill", "-KILL", "-x", "hamgr")
 		return "", err
 	}},
@@ -39,7 +39,7 @@ var Faults = []Fault{
 
 // flap takes one link of the primary or the backup down for 10 ms to 1 s, short times as
 // often as long ones.
-func flap(ctx context.Context, r *Rig, p api.ProtectionStatus, random *rand.Rand) (string, error) {
+func flap(ctx context.Context, r *Rig, p trace.Event, random *rand.Rand) (string, error) {
 	host := []string{p.Primary, p.Backup}[random.IntN(2)]
 	network := []string{"guest", "mgmt"}[random.IntN(2)]
 	down := time.Duration(float64(10*time.Millisecond) * math.Pow(100, random.Float64()))

@@ -10,8 +10,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/hamgr/hamgr/hamgr/api"
-	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/test/commit"
 	"github.com/hamgr/hamgr/test/commit/load"
 	"github.com/hamgr/hamgr/test/guest/image"
@@ -33,6 +31,7 @@ type Rig struct {
 	Began    time.Time // from when on the guest served
 	kind     lab.Kind
 	recorder *commit.Recorder
+	orders   orders
 	faults   []commit.Fault
 	loads    int
 }
@@ -52,7 +51,7 @@ func Up(ctx context.Context, o Options) (*Rig, error) {
 	if o.Mutants {
 		tags = "mutant"
 	}
-	r := &Rig{kind: o.Kind, recorder: commit.NewRecorder()}
+	r := &Rig{kind: o.Kind, recorder: commit.NewRecorder(), orders: orders{read: map[string]int64{}}}
 	var err error
 	r.Bed, err = testbed.Up(ctx, testbed.Options{
 		Hosts: len(Hosts), Kind: o.Kind, Out: o.Out, Progress: o.Progress, Tags: tags, Programs: []string{"test/commit/listen"},
@@ -163,33 +162,5 @@ func (r *Rig) load(interval time.Duration, seed uint64) load.Options {
 	return load.Options{
 		Pid: r.Host("client").Pid(), Device: "eth1", Addresses: addresses, Port: 7000,
 		Interval: interval, Seed: seed, Refresh: 300 * time.Millisecond,
-	}
-}
-
-// Protected waits until g1 is protected in a generation above the given one, and tells
-// how by the first host that answers.
-func (r *Rig) Protected(ctx context.Context, above uint64, limit time.Duration) (api.ProtectionStatus, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	var last error
-	for {
-		for _, h := range Hosts {
-			s, err := r.Status(ctx, h)
-			if err == nil && len(s.Protections) == 1 {
-				p := s.Protections[0]
-				if p.Phase == core.Protected && p.Generation > above {
-					return p, nil
-				}
-				err = fmt.Errorf("%s says %s, generation %d: %s", h, p.Phase, p.Generation, p.Reason)
-			}
-			if err != nil && ctx.Err() == nil {
-				last = err
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return api.ProtectionStatus{}, fmt.Errorf("not protected above generation %d within %s: %w", above, limit, last)
-		case <-time.After(50 * time.Millisecond):
-		}
 	}
 }
