@@ -83,7 +83,7 @@ func TestOldKVM(t *testing.T) {
 func TestOldLeavesNothing(t *testing.T) {
 	emulator, left := oldQEMU(t, lab.Bookworm), leftovers(t)
 	r, err := probe(t.Context(), emulator, false, 2*time.Second)
-	if err != nil || r.OK {
+	if err != nil || r.OK || r.Version == "" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if now := leftovers(t); now != left {

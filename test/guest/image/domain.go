@@ -31,6 +31,7 @@ type Guest struct {
 	KernelPath string // empty: Dir/vmlinuz
 	InitrdPath string // empty: Dir/initrd
 	ConsoleLog string // file for the serial line; empty: /var/log/lab/<name>-console.log
+	Emulator   string // empty: /usr/bin/qemu-system-x86_64
 
 	MAC, Bridge, IP, IP6 string // of the first NIC, as in NIC
 	NICs                 []NIC  // more of them
@@ -58,7 +59,7 @@ func DomainXML(g Guest) (string, error) {
 		Features: &libvirtxml.DomainFeatureList{ACPI: &libvirtxml.DomainFeature{}},
 		OnCrash:  "destroy",
 		Devices: &libvirtxml.DomainDeviceList{
-			Emulator:    "/usr/bin/qemu-system-x86_64",
+			Emulator:    orElse(g.Emulator, "/usr/bin/qemu-system-x86_64"),
 			Controllers: []libvirtxml.DomainController{{Type: "usb", Model: "none"}},
 			Serials: []libvirtxml.DomainSerial{{
 				Source: &libvirtxml.DomainChardevSource{File: &libvirtxml.DomainChardevSourceFile{
