@@ -39,13 +39,13 @@ type View struct {
 // the same answer. Each command is right on its own; proposing some of them only, or none,
 // is safe.
 func Decide(s State, v View) []Command {
-	d := decider{state: s, view: v, deaths: make(map[string]death, len(s.Nodes))}
+	d := decider{state: s, view: v, nodes: make(map[string]*facts, len(s.Nodes))}
 	var untidy []string
-	for name := range s.Protections {
-		p := s.Protections[name]
-		if c, ok := d.answer(&p); ok {
+	for name, p := range s.Protections {
+		primary, backup := d.facts(p.Primary), d.facts(p.Backup)
+		if c, ok := d.answer(&p, primary, backup); ok {
 			d.out = append(d.out, c)
-		} else if d.untidy(&p) {
+		} else if p.Phase == Solo || backup.node.Drained || p.Phase == Protected && primary.node.Drained {
 			untidy = append(untidy, name)
 		}
 	}
@@ -68,30 +68,34 @@ func urgency(k Kind) int { return slices.Index([]Kind{FailOver, GoSolo, MarkLost
 type decider struct {
 	state     State
 	view      View
-	deaths    map[string]death
+	nodes     map[string]*facts
 	placement *placement // made when it is needed, which is seldom
 	out       []Command
 }
 
-type death struct {
+// facts are what is known of a node; nothing of no node.
+type facts struct {
+	node  Node
 	dead  bool
 	cause string
 }
 
-func (d *decider) death(node string) death {
-	x, known := d.deaths[node]
-	if !known && node != "" {
-		x.dead, x.cause = d.view.Dead(node)
-		d.deaths[node] = x
+func (d *decider) facts(node string) *facts {
+	f := d.nodes[node]
+	if f == nil {
+		f = &facts{node: d.state.Nodes[node]}
+		if node != "" {
+			f.dead, f.cause = d.view.Dead(node)
+		}
+		d.nodes[node] = f
 	}
-	return x
+	return f
 }
 
 // answer is what is due to a death. With both hosts dead there is nothing yet: whichever
 // comes back first is the better half.
-func (d *decider) answer(p *Protection) (c Command, ok bool) {
-	primary, backup := d.death(p.Primary), d.death(p.Backup)
-	gone := d.state.replicaGone(*p)
+func (d *decider) answer(p *Protection, primary, backup *facts) (c Command, ok bool) {
+	gone := p.Backup != "" && p.Boot != backup.node.Boot
 	if !primary.dead && !backup.dead && !gone {
 		return c, false
 	}
@@ -111,12 +115,6 @@ func (d *decider) answer(p *Protection) (c Command, ok bool) {
 		return c, false
 	}
 	return c, true
-}
-
-// untidy says that a protection wants for something that tidy may have.
-func (d *decider) untidy(p *Protection) bool {
-	nodes := d.state.Nodes
-	return p.Phase == Solo || p.Backup != "" && nodes[p.Backup].Drained || p.Phase == Protected && nodes[p.Primary].Drained
 }
 
 // tidy is for a protection that nothing threatens: a backup where there is none, and its

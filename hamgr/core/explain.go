@@ -54,6 +54,8 @@ func next(s State, v View, p Protection) string {
 		return fmt.Sprintf("%s is handing it over to %s", p.Primary, p.Backup)
 	case p.Phase == Protected && p.Wanted != "":
 		return fmt.Sprintf("%s is changing the mode to %s", p.Primary, p.Wanted)
+	case p.Phase == Protected && s.replicaGone(p):
+		return fmt.Sprintf("waiting for %s: hamgr on %s was restarted, and the replica went with it", p.Primary, p.Backup)
 	case p.Phase == Protected && backupDead:
 		return "both of its hosts are dead; whichever comes back first goes on"
 	case p.Phase == Protected:

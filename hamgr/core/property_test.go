@@ -34,7 +34,8 @@ func drawCommand(t *rapid.T, s State, tick int) Command {
 		c.Node = &Node{Name: rapid.SampledFrom([]string{"h1", "h2", "h9"}).Draw(t, "drained")}
 	case RegisterNode:
 		n := rapid.SampledFrom([]string{"h1", "h2", "h3"}).Draw(t, "node")
-		c.Node = &Node{Name: n, ID: "id-" + n, Addr: n + rapid.SampledFrom([]string{"", "x"}).Draw(t, "addr")}
+		c.Node = &Node{Name: n, ID: "id-" + n, Addr: n + rapid.SampledFrom([]string{"", "x"}).Draw(t, "addr"),
+			Boot: rapid.SampledFrom([]string{"1", "1", "1", "2"}).Draw(t, "boot")}
 	}
 	return c
 }
@@ -53,6 +54,12 @@ func (h *history) check(t *rapid.T, before, after State, c Command) {
 	}
 	if e := after.Ended[c.Domain]; had && !has && (e.Primary != old.Primary || e.Generation != old.Generation || e.UUID != old.UUID) {
 		t.Fatalf("%s ended as %+v and is remembered as %+v", c.Domain, old, e)
+	}
+	if c.Kind == FailOver && before.Nodes[old.Backup].Boot != old.Boot {
+		t.Fatalf("%s was given to %s, where hamgr was restarted: %+v", c.Domain, old.Backup, old)
+	}
+	if c.Kind == MarkLost && old.Phase == Protected && before.Nodes[old.Backup].Boot == old.Boot {
+		t.Fatalf("%s was given up, and has a replica: %+v", c.Domain, old)
 	}
 	if c.Kind == FailOver && !c.Silenced && (old.Mode != Buffer || old.Wanted != "") {
 		t.Fatalf("%s was taken over while it could emit: %+v", c.Domain, old)

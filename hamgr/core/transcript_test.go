@@ -97,7 +97,13 @@ func (w *world) do(line string) string {
 		}
 		return ""
 	case "register":
-		return w.apply(Command{Kind: RegisterNode, Node: &Node{Name: a.pos[0], ID: a.keys["id"], Addr: a.keys["addr"]}})
+		return w.apply(Command{Kind: RegisterNode, Node: &Node{Name: a.pos[0], ID: a.keys["id"], Addr: a.keys["addr"], Boot: a.keys["boot"]}})
+	case "restart": // of its hamgr
+		n := w.s.Nodes[a.pos[0]]
+		n.Boot += "'"
+		return w.apply(Command{Kind: RegisterNode, Node: &n})
+	case "ended":
+		return w.ended(a.pos[0])
 	case "protect":
 		return w.protect(a)
 	case "clock":
@@ -112,10 +118,6 @@ func (w *world) do(line string) string {
 		delete(w.dead, a.pos[0])
 		delete(w.lapsed, a.pos[0])
 		return ""
-	case "restart":
-		n := w.s.Nodes[a.pos[0]]
-		n.Boot += "again"
-		return w.apply(Command{Kind: RegisterNode, Node: &n})
 	case "drain", "undrain":
 		return w.apply(Command{Kind: Kind(verb), Node: &Node{Name: a.pos[0]}})
 	case "lapse":
@@ -147,6 +149,14 @@ func (w *world) protect(a args) string {
 		p.UUID = u
 	}
 	return w.apply(Command{Kind: Protect, Protection: &p})
+}
+
+func (w *world) ended(domain string) string {
+	e, ok := w.s.Ended[domain]
+	if !ok {
+		return "nothing is remembered"
+	}
+	return fmt.Sprintf("%s: ended with generation %d, %s had it", domain, e.Generation, e.Primary)
 }
 
 func (w *world) clock() time.Time { return time.Unix(0, 0).Add(w.now) }
