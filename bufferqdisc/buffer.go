@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/hamgr/hamgr/bufferqdisc/input"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/hamgr/hamgr/bufferqdisc/plug"
 	"github.com/hamgr/hamgr/bufferqdisc/relay"
@@ -97,12 +96,10 @@ func asBuffer[B Buffer](b B, err error) (Buffer, error) {
 	return b, nil
 }
 
-// Clear removes what an earlier process left on these taps, buffers, gates and the input
-// handler's, which opens them both ways; a tap that is gone is no error. Other people's
-// filters stay. Only with the cluster's leave.
-func Clear(taps []string) error {
-	return errors.Join(clean(taps, (*hook.Tap).DetachAll), input.Clear(taps))
-}
+// Clear removes what an earlier process left on these taps, buffers and gates, which
+// opens them; a tap that is gone is no error. Other people's filters stay, and the input
+// handler's. Only with the cluster's leave.
+func Clear(taps []string) error { return clean(taps, (*hook.Tap).DetachAll) }
 
 // ClearBuffer is Clear that leaves a gate where it is, in force.
 func ClearBuffer(taps []string) error { return clean(taps, (*hook.Tap).Detach) }

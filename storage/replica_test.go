@@ -45,7 +45,7 @@ func connect(t testing.TB, r *Replica, mangle func([]byte) []byte) (*wire.Sender
 			if _, err := rec.Hello(); err != nil {
 				return err
 			}
-			if err := rec.Accept(); err != nil {
+			if err := rec.Accept(wire.Accepted{}); err != nil {
 				return err
 			}
 			for {
@@ -66,7 +66,7 @@ func connect(t testing.TB, r *Replica, mangle func([]byte) []byte) (*wire.Sender
 		conn = mangled{ours, mangle}
 	}
 	s := wire.NewSender(conn)
-	if err := s.Hello(t.Context(), wire.Hello{Domain: "g1", Generation: 7}); err != nil {
+	if _, err := s.Hello(t.Context(), wire.Hello{Domain: "g1", Generation: 7}); err != nil {
 		t.Fatal(err)
 	}
 	return s, ours, ended
@@ -96,7 +96,7 @@ func take(r *Replica, rec *wire.Receiver, f wire.Frame) error {
 		if err := r.Commit(7, f.Epoch, f.Count); err != nil {
 			return err
 		}
-		return rec.Commit(f.Epoch)
+		return rec.Commit(wire.Committed{Epoch: f.Epoch})
 	}
 	return nil
 }

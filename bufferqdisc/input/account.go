@@ -6,6 +6,7 @@ import "time"
 // dropped must have been read before numbered.
 type counters struct {
 	numbered uint64 // packets copied, and about to enter the tap's queue
+	large    uint64 // of them larger than the network takes (GSO)
 	read     uint64 // packets read out of the queue: the tap's tx_packets (drivers/net/tun.c, tun_do_read)
 	dropped  uint64 // packets the tap did not take: tx_dropped
 }
@@ -18,6 +19,10 @@ const maxAge = time.Second
 // account works out which packets the guest has taken. It errs on the side of those that
 // it has taken without us being sure.
 //
+// A large packet enters the queue whole if the guest has the offload, and in pieces if not.
+// Which, is not known: then more may have been read than were numbered. So for maxAge after
+// one the counters alone do not do, and the guest must have had an epoch more.
+//
 // skew corrects what numbered does not know of. Packets that were queued before the first
 // number, or past the filter, are read all the same: when more seem to have been read than
 // were queued, those are the difference. Packets that vanished are never read: when they
@@ -25,8 +30,10 @@ const maxAge = time.Second
 type account struct {
 	base   counters
 	skew   int64
-	points []point // not yet taken, oldest first
+	large  time.Time // until when that is so
+	points []point   // not yet taken, oldest first
 	taken  uint64
+	seen   uint64 // counters.large
 }
 
 // point is a moment at which the packets up to a number had entered the queue, or been dropped.
@@ -36,7 +43,7 @@ type point struct {
 	at      time.Time
 }
 
-func newAccount(base counters) *account { return &account{base: base} }
+func newAccount(base counters) *account { return &account{base: base, seen: base.large} }
 
 // look takes the counters of now and returns the highest number that the guest, with all
 // before it, has taken for certain.
@@ -44,9 +51,15 @@ func (a *account) look(now time.Time, c counters) uint64 {
 	read := int64(c.read - a.base.read)
 	entered := int64(c.numbered-a.base.numbered) - int64(c.dropped-a.base.dropped)
 	a.skew = max(a.skew, read-entered)
+	if c.large != a.seen {
+		a.seen, a.large = c.large, now.Add(maxAge)
+	}
 	a.points = append(a.points, point{c.numbered, entered, now})
 	for len(a.points) > 0 {
 		p := a.points[0]
+		if p.at.Equal(now) && now.Before(a.large) {
+			break
+		}
 		if late := p.entered - (read - a.skew); late > 0 {
 			if now.Sub(p.at) < maxAge {
 				break

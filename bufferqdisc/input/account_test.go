@@ -104,6 +104,32 @@ func TestQueuedBefore(t *testing.T) {
 	}
 }
 
+// TestLargePackets: pieces of large packets that were read are not mistaken for the packets
+// behind them.
+func TestLargePackets(t *testing.T) {
+	a := newAccount(counters{})
+	now := time.Now()
+	c := counters{numbered: 10, large: 1} // the first in ten pieces, of which each was read
+	c.read = 10
+	if taken := a.look(now, c); taken != 0 {
+		t.Fatalf("taken %d, nine packets are in the queue", taken)
+	}
+	c.read = 19
+	now = now.Add(time.Millisecond)
+	if taken := a.look(now, c); taken != 10 {
+		t.Fatalf("taken %d of 10, all read", taken)
+	}
+	c.numbered = 12 // in the queue
+	now = now.Add(maxAge)
+	if taken := a.look(now, c); taken != 10 {
+		t.Fatalf("taken %d; 11 and 12 are in the queue", taken)
+	}
+	c.read += 2
+	if taken := a.look(now.Add(time.Millisecond), c); taken != 12 {
+		t.Fatalf("taken %d of 12, all read", taken)
+	}
+}
+
 // TestVanished: packets that are neither read nor dropped hold the account up for maxAge,
 // and the next ones no more.
 func TestVanished(t *testing.T) {

@@ -26,6 +26,22 @@ func Clear(taps []string) error {
 	return errors.Join(errs...)
 }
 
+// stepAside replaces a filter of ours on a tap that is in use by one that does nothing, for
+// Clear to remove. The qdisc under it is to stay: to add or remove one stops the tap's
+// queues for an instant and loses what comes then (net/sched/sch_api.c, qdisc_graft calls
+// dev_deactivate), and as long as the guest is protected, it will be wanted again.
+func stepAside(t *hook.Tap) error {
+	pass, err := load(passProgram())
+	if err != nil {
+		return err
+	}
+	defer pass.Close()
+	if err := t.AttachInput(pass); err != nil && !hook.IsGone(err) {
+		return err
+	}
+	return nil
+}
+
 // Cut lets nothing reach the guests of these taps any more, until Clear; a tap that is
 // gone is cut. For a copy of a guest that another host has taken over.
 func Cut(taps []string) error {

@@ -14,13 +14,15 @@ import (
 )
 
 const (
-	collectorPrefix = "hi"
-	collectorQueue  = 20000 // packets that the kernel keeps until they are read
-	allMulticast    = 1     // TUN_FLT_ALLMULTI of include/uapi/linux/if_tun.h
+	holdPrefix     = "hi"  // at the backup
+	pausePrefix    = "hw"  // at the primary
+	collectorQueue = 20000 // packets that the kernel keeps until they are read
+	vnetSize       = 10    // struct virtio_net_hdr
+	allMulticast   = 1     // TUN_FLT_ALLMULTI of include/uapi/linux/if_tun.h
 )
 
 // collector is a TAP of ours whose packets this process reads. It lives as long as its
-// file. It has no offloads: frames come whole.
+// file.
 type collector struct {
 	file *os.File
 	raw  syscall.RawConn
@@ -29,8 +31,9 @@ type collector struct {
 	in   bool // a port of a bridge
 }
 
-func openCollector(h *netlink.Handle, tap string) (c *collector, err error) {
-	name := hook.DeviceName(collectorPrefix, tap)
+// openCollector makes it without offloads, so that frames come whole, or with a vnet header
+// before each packet (linux/virtio_net.h) and all the offloads that there are.
+func openCollector(h *netlink.Handle, name string, vnet bool) (c *collector, err error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("/dev/net/tun (modprobe tun): %w", err)
@@ -46,9 +49,18 @@ func openCollector(h *netlink.Handle, tap string) (c *collector, err error) {
 	if err != nil {
 		return c, err
 	}
-	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_TUN_EXCL)
+	flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_TUN_EXCL)
+	if vnet {
+		flags |= unix.IFF_VNET_HDR
+	}
+	req.SetUint16(flags)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
 		return c, err
+	}
+	if vnet {
+		if err := offload(fd); err != nil {
+			return c, err
+		}
 	}
 	if c.link, err = h.LinkByName(name); err != nil {
 		return c, err
@@ -58,6 +70,17 @@ func openCollector(h *netlink.Handle, tap string) (c *collector, err error) {
 	}
 	c.raw, err = c.file.SyscallConn()
 	return c, err
+}
+
+func offload(fd int) error {
+	const all = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN
+	if unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, all|unix.TUN_F_USO4|unix.TUN_F_USO6) == nil { // Linux 6.2
+		return nil
+	}
+	if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, all); err != nil {
+		return fmt.Errorf("offloads: %w", err)
+	}
+	return nil
 }
 
 // listen makes the collector a port of the tap's bridge, that hears what is flooded for the
@@ -77,7 +100,7 @@ func (c *collector) listen(tap, mac string) error {
 		return err
 	}
 	bridge, ok := master.(*netlink.Bridge)
-	if !ok || bridge.VlanFiltering != nil && *bridge.VlanFiltering {
+	if !ok || knowsVLANs(bridge) {
 		return nil
 	}
 	if p, err := c.h.LinkGetProtinfo(port); err != nil || !p.Learning || !p.Flood || p.Isolated {
@@ -94,6 +117,8 @@ func (c *collector) listen(tap, mac string) error {
 	c.in = true
 	return nil
 }
+
+func knowsVLANs(b *netlink.Bridge) bool { return b.VlanFiltering != nil && *b.VlanFiltering }
 
 // leave ends listen, and the filter.
 func (c *collector) leave() error {

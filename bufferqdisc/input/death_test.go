@@ -7,12 +7,16 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"time"
+
+	hosts "github.com/hamgr/hamgr/test/lab"
 )
 
 // In a child process this variable says what to do on tap g0 of its namespace.
 const childEnv = "INPUT_TEST_CHILD"
 
 func TestMain(m *testing.M) {
+	hosts.Init()
 	if what := os.Getenv(childEnv); what != "" {
 		fmt.Println(child(what))
 		bufio.NewReader(os.Stdin).ReadByte() // until killed, or its parent is gone
@@ -22,12 +26,15 @@ func TestMain(m *testing.M) {
 }
 
 func child(what string) error {
-	if what == "copy" {
+	if what != "attend" {
 		m, err := NewMirror(MirrorConfig{Taps: []string{"g0"}, To: netip.MustParseAddr("10.0.0.2"), Ports: [][]uint16{{4000}}})
 		if err != nil {
 			return err
 		}
-		return m.Start()
+		if err := m.Start(); err != nil || what == "copy" {
+			return err
+		}
+		return m.Pause(time.Minute)
 	}
 	k, err := NewKeeper(Config{Listen: netip.MustParseAddr("10.0.0.2"), From: netip.MustParseAddr("10.0.0.1"), NICs: 1})
 	if err != nil {
@@ -67,13 +74,13 @@ func startChild(t *testing.T, what string) (kill func()) {
 // TestDeathHarmsNobody: whatever a process that dies leaves on a tap, its guest is reached
 // (I6); and the next process can clear it away, or take its place.
 func TestDeathHarmsNobody(t *testing.T) {
-	for _, what := range []string{"copy", "attend"} {
+	for _, what := range []string{"copy", "pause", "attend"} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t, 1, false)
-			h := map[string]*host{"copy": l.primary, "attend": l.backup}[what]
+			h := map[string]*host{"copy": l.primary, "pause": l.primary, "attend": l.backup}[what]
 			before := h.traces()
 			kill := startChild(t, what)
-			if what == "attend" {
+			if what != "copy" {
 				h.send(h.guests[0], 1) // waits
 				if p := h.guests[0].tryReceive(); p != nil {
 					t.Fatalf("the guest got % x", p)

@@ -15,12 +15,16 @@ const maxRounds = 64
 //
 // In the end the collector is empty, the hold goes, and what came in between follows. A
 // packet that a CPU had on its way to the collector then may come after a live one.
-func (l *lane) deliver(ctx context.Context) (s KeeperStats, err error) {
+func (l *lane) deliver(ctx context.Context, running <-chan struct{}) (s KeeperStats, err error) {
 	if l.hold == nil || l.hold.send < 0 {
 		copies, heard, err := l.take()
 		return KeeperStats{Undelivered: uint64(len(copies) + len(heard))}, err
 	}
 	errs := []error{l.awaitUp(ctx), l.stopListening()}
+	select {
+	case <-running:
+	case <-ctx.Done():
+	}
 	errs = append(errs, l.pass(ctx, &s), l.hold.release(), l.pass(ctx, &s))
 	return s, errors.Join(errs...)
 }

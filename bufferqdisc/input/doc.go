@@ -27,9 +27,10 @@
 // call taken is in the checkpoint; what it takes in the instant between the two is kept
 // for one checkpoint longer and would be delivered twice. Networks duplicate, that is allowed.
 //
-// And a copy goes only when the output of its epoch has been released, not when the
-// backup commits: between the two the answers exist nowhere but in the primary's output
-// buffer. If it dies then, the request comes a second time and is answered again.
+// And a copy goes only when the next checkpoint has been committed too. When the backup
+// commits, the answers exist nowhere but in the primary's output buffer, and when that has
+// released them they may still be in a queue of the dying host. So a request comes a second
+// time if the host dies within an epoch of answering it, and is answered again.
 //
 // # The live window
 //

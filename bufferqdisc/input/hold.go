@@ -19,7 +19,7 @@ type hold struct {
 	tap  *hook.Tap
 	prog *ebpf.Program
 	send int  // packet socket on the tap
-	held bool // the filter is there
+	held bool // the filter holds
 	shut bool
 }
 
@@ -33,10 +33,10 @@ func (l *lane) attend(h *netlink.Handle, t Tap) (err error) {
 	if err != nil {
 		return err
 	}
-	if d.send, err = sendSocket(d.tap.Index); err != nil {
+	if d.send, err = sendSocket(d.tap.Index, false); err != nil {
 		return fmt.Errorf("packet socket on %s: %w", t.Name, err)
 	}
-	if l.collector, err = openCollector(h, t.Name); err != nil {
+	if l.collector, err = openCollector(h, hook.DeviceName(holdPrefix, t.Name), false); err != nil {
 		return err
 	}
 	if d.prog, err = load(holdProgram(l.collector.link.Attrs().Index)); err != nil {
@@ -56,13 +56,17 @@ func (l *lane) attend(h *netlink.Handle, t Tap) (err error) {
 	return nil
 }
 
-// sendSocket sends what is written to it out of a device, past its filters and its qdisc.
-func sendSocket(ifindex int) (int, error) {
+// sendSocket sends what is written to it out of a device, past its filters and its qdisc:
+// frames, or packets with vnet headers.
+func sendSocket(ifindex int, vnet bool) (int, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
 	err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
+	if err == nil && vnet {
+		err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
+	}
 	if err == nil {
 		err = unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: ifindex}) // protocol 0: it receives nothing
 	}
@@ -86,12 +90,16 @@ func (d *hold) open() error {
 	return errors.Join(err, d.prog.Close())
 }
 
+// release lets live traffic flow.
 func (d *hold) release() error {
 	if !d.held {
 		return nil
 	}
 	d.held = false
-	return d.tap.DetachInput()
+	if up, err := d.tap.IsUp(); err != nil || !up {
+		return errors.Join(err, d.tap.DetachInput())
+	}
+	return stepAside(d.tap)
 }
 
 // put gives the guest one frame. False: the tap is down or its queue full; later, perhaps.

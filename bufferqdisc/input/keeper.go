@@ -96,7 +96,7 @@ func (k *Keeper) Ports() [][]uint16 {
 }
 
 // Forget drops for each NIC the copies up to a number: a committed checkpoint contains
-// them, and what the guest answered has been released.
+// them, and what the guest answered has left its host.
 func (k *Keeper) Forget(taken []uint64) {
 	for i, l := range k.lanes {
 		if i < len(taken) {
@@ -130,16 +130,18 @@ func (k *Keeper) Attend(taps []Tap) error {
 }
 
 // Deliver gives the guest, whose taps come up meanwhile, first the copies, then what was
-// heard, then live traffic, and returns when live traffic flows. It waits for the taps and
-// for a guest that is slow for as long as ctx allows; then what is left is dropped.
-func (k *Keeper) Deliver(ctx context.Context) error {
+// heard, then live traffic, and returns when live traffic flows. It begins when running is
+// closed: QEMU may throw away what it gets before (see Mirror.Pause). It waits for the
+// taps, for that, and for a guest that is slow for as long as ctx allows; then what is left
+// is dropped.
+func (k *Keeper) Deliver(ctx context.Context, running <-chan struct{}) error {
 	k.work.Lock()
 	defer k.work.Unlock()
 	var wg sync.WaitGroup
 	errs := make([]error, len(k.lanes))
 	for i, l := range k.lanes {
 		wg.Go(func() {
-			s, err := l.deliver(ctx)
+			s, err := l.deliver(ctx, running)
 			errs[i] = err
 			k.mu.Lock()
 			defer k.mu.Unlock()

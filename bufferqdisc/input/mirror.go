@@ -9,6 +9,7 @@ import (
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // MirrorConfig names what to copy and where to.
@@ -35,7 +36,9 @@ type Mirror struct {
 type source struct {
 	tap     *hook.Tap
 	tunnel  netlink.Link
-	copier  copier
+	waiting *collector
+	send    int // packet socket on the tap, past its filters
+	copier  *copier
 	account *account // nil until Start
 }
 
@@ -76,7 +79,7 @@ func newMirror(c MirrorConfig) (_ *Mirror, err error) {
 }
 
 func (m *Mirror) open(tap string, ports []uint16, to netip.Addr) (s *source, err error) {
-	s = &source{}
+	s = &source{send: -1}
 	if s.tap, err = hook.Lookup(m.h, tap); err != nil {
 		return nil, err
 	}
@@ -86,7 +89,13 @@ func (m *Mirror) open(tap string, ports []uint16, to netip.Addr) (s *source, err
 	if s.tunnel, err = openTunnel(m.h, tap, ports); err != nil {
 		return nil, err
 	}
-	if s.copier, err = newCopier(s.tunnel.Attrs().Index, to); err != nil {
+	if s.waiting, err = openCollector(m.h, hook.DeviceName(pausePrefix, tap), true); err != nil {
+		return s, err
+	}
+	if s.send, err = sendSocket(s.tap.Index, true); err != nil {
+		return s, fmt.Errorf("packet socket on %s: %w", tap, err)
+	}
+	if s.copier, err = newCopier(s.tunnel.Attrs().Index, s.waiting.link.Attrs().Index, to); err != nil {
 		return s, err
 	}
 	return s, hook.On(m.h, s.tunnel).AttachInput(s.copier.number)
@@ -103,10 +112,21 @@ func (m *Mirror) Start() error {
 			err = s.tap.AttachInput(s.copier.copy)
 		}
 		if err != nil {
-			return errors.Join(err, m.detachLocked())
+			return errors.Join(err, m.stopLocked())
 		}
 	}
 	return nil
+}
+
+func (m *Mirror) stopLocked() error {
+	var errs []error
+	for _, s := range m.sources {
+		if s.account != nil {
+			s.account = nil
+			errs = append(errs, s.tap.DetachInput())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // counters reads what account needs, in the order that it needs.
@@ -118,8 +138,8 @@ func (s *source) counters(h *netlink.Handle) (c counters, err error) {
 	if n := l.Attrs().Statistics; n != nil {
 		c.read, c.dropped = n.TxPackets, n.TxDropped
 	}
-	c.numbered, _, err = s.copier.count()
-	return c, err
+	c.numbered, c.large, _ = s.copier.counters()
+	return c, nil
 }
 
 // Taken tells for each tap the number of the last packet that the guest has for certain,
@@ -154,34 +174,49 @@ func (m *Mirror) statsLocked() MirrorStats {
 	}
 	var sum MirrorStats
 	for _, s := range m.sources {
-		if copied, failed, err := s.copier.count(); err == nil {
-			sum.Copied += copied
-			sum.Failed += failed
+		if s.copier == nil {
+			continue
 		}
+		copied, _, failed := s.copier.counters()
+		sum.Copied += copied
+		sum.Failed += failed
 	}
 	return sum
 }
 
-// Close ends the copying and leaves no trace. It may be called again.
+// Close ends the copying. What it leaves on the taps does nothing, and Clear removes it.
+// It may be called again.
 func (m *Mirror) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		return nil
 	}
-	m.last, m.closed = m.statsLocked(), true
-	errs := []error{m.detachLocked()}
+	m.last = m.statsLocked()
+	var errs []error
 	for _, s := range m.sources {
-		errs = append(errs, removeDevice(m.h, s.tunnel.Attrs().Name), s.copier.close())
+		if s.account != nil {
+			errs = append(errs, stepAside(s.tap))
+		}
+		errs = append(errs, s.close(m.h))
 	}
+	m.closed = true
 	m.h.Delete()
 	return errors.Join(errs...)
 }
 
-func (m *Mirror) detachLocked() error {
-	var errs []error
-	for _, s := range m.sources {
-		errs = append(errs, s.tap.DetachInput())
+// close lets go what waits, of a source that is detached or was never attached.
+func (s *source) close(h *netlink.Handle) error {
+	errs := []error{removeDevice(h, s.tunnel.Attrs().Name)}
+	if s.copier != nil {
+		s.letGo()
+		errs = append(errs, s.copier.close())
+	}
+	if s.send >= 0 {
+		unix.Close(s.send)
+	}
+	if s.waiting != nil {
+		s.waiting.close()
 	}
 	return errors.Join(errs...)
 }

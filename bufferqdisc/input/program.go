@@ -1,9 +1,7 @@
 package input
 
 import (
-	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 
@@ -13,11 +11,12 @@ import (
 
 // Offsets and values of include/uapi/linux/bpf.h and pkt_cls.h.
 const (
-	skbMark  = 8  // struct __sk_buff
-	actNext  = -1 // TC_ACT_UNSPEC: as if the filter were not there
-	actShot  = 2  // TC_ACT_SHOT
-	tunnelV6 = 1  // BPF_F_TUNINFO_IPV6
-	noCsum   = 2  // BPF_F_ZERO_CSUM_TX, as RFC 7348 wants it over IPv4
+	skbMark  = 8   // struct __sk_buff
+	skbGSO   = 176 // gso_size, octets of each piece, or 0
+	actNext  = -1  // TC_ACT_UNSPEC: as if the filter were not there
+	actShot  = 2   // TC_ACT_SHOT
+	tunnelV6 = 1   // BPF_F_TUNINFO_IPV6
+	noCsum   = 2   // BPF_F_ZERO_CSUM_TX, as RFC 7348 wants it over IPv4
 
 	// struct bpf_tunnel_key up to tunnel_label: id, address (16), tos, ttl, ext, label.
 	keySize    = 28
@@ -25,43 +24,48 @@ const (
 	keyTTL     = 21
 	keyAt      = -32 // on the stack
 
-	counterNumbered = 0 // offsets in the counter map's only value
-	counterFailed   = 8
-	counterSize     = 16
-
 	hops = 64
 )
 
-// copyProgram clones each packet to a device, counts what could not be cloned, and is
-// otherwise not there. What bears the mark came out of a tunnel of ours and was flooded
-// back by a bridge that carries both networks: to copy it again would never end.
-func copyProgram(ifindex int, counter *ebpf.Map, mark uint32) asm.Instructions {
-	return asm.Instructions{
+// copyProgram clones each packet to the tunnel, counts what could not be cloned, and is
+// otherwise not there, but for times in which packets go to waiting instead, see
+// holdProgram. What bears the mark came out of a tunnel of ours and was flooded back by a
+// bridge that carries both networks: to copy it again would never end.
+func copyProgram(tunnel, waiting, shared int, mark uint32) asm.Instructions {
+	return append(asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.LoadMapValue(asm.R7, shared, 0),
 		asm.LoadMem(asm.R2, asm.R1, skbMark, asm.Word),
 		asm.JEq.Imm32(asm.R2, int32(mark), "next"),
-		asm.Mov.Imm(asm.R2, int32(ifindex)),
+		asm.Mov.Imm(asm.R2, int32(tunnel)),
 		asm.Mov.Imm(asm.R3, 0),
 		asm.FnCloneRedirect.Call(),
-		asm.JEq.Imm(asm.R0, 0, "next"),
-		asm.LoadMapValue(asm.R1, counter.FD(), counterFailed),
+		asm.JEq.Imm(asm.R0, 0, "copied"),
 		asm.Mov.Imm(asm.R2, 1),
-		asm.AddAtomic.Mem(asm.R1, asm.R2, asm.DWord, 0),
-		asm.Mov.Imm(asm.R0, actNext).WithSymbol("next"),
-		asm.Return(),
-	}
+		asm.AddAtomic.Mem(asm.R7, asm.R2, asm.DWord, int16(atFailed)),
+		asm.LoadMem(asm.R8, asm.R7, int16(atWait), asm.DWord).WithSymbol("copied"),
+		asm.JEq.Imm(asm.R8, 0, "next"),
+		asm.FnKtimeGetBootNs.Call(),
+		asm.JGE.Reg(asm.R0, asm.R8, "next"),
+		asm.Mov.Reg(asm.R1, asm.R6),
+	}, holdProgram(waiting)...)
 }
 
 // numberProgram gives each packet that a tunnel device sends the next number, as its VNI,
-// and the backup's address. It drops what it cannot give them to.
-func numberProgram(counter *ebpf.Map, to netip.Addr, mark uint32) asm.Instructions {
+// and the backup's address, and counts the large ones. It drops what it cannot give them to.
+func numberProgram(shared int, to netip.Addr, mark uint32) asm.Instructions {
 	ins := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
-		asm.LoadMapValue(asm.R7, counter.FD(), counterNumbered),
+		asm.LoadMapValue(asm.R7, shared, uint32(atNumbered)),
 		asm.Mov.Imm(asm.R8, 1),
 		fetchAdd(asm.R7, asm.R8),
 		asm.Add.Imm(asm.R8, 1),
 		asm.And.Imm(asm.R8, maxNumber),
-		asm.Mov.Imm(asm.R1, 0),
+		asm.LoadMem(asm.R1, asm.R6, skbGSO, asm.Word),
+		asm.JEq.Imm(asm.R1, 0, "small"),
+		asm.Mov.Imm(asm.R1, 1),
+		asm.AddAtomic.Mem(asm.R7, asm.R1, asm.DWord, int16(atLarge-atNumbered)),
+		asm.Mov.Imm(asm.R1, 0).WithSymbol("small"),
 	}
 	for at := int16(keyAt); at < 0; at += 8 {
 		ins = append(ins, asm.StoreMem(asm.RFP, at, asm.R1, asm.DWord))
@@ -110,11 +114,16 @@ func holdProgram(ifindex int) asm.Instructions {
 		asm.Mov.Imm(asm.R3, 0),
 		asm.FnCloneRedirect.Call(),
 		asm.JEq.Imm(asm.R0, 0, "waits"),
-		asm.Mov.Imm(asm.R0, actNext),
+		asm.Mov.Imm(asm.R0, actNext).WithSymbol("next"),
 		asm.Return(),
 		asm.Mov.Imm(asm.R0, actShot).WithSymbol("waits"),
 		asm.Return(),
 	}
+}
+
+// passProgram does nothing.
+func passProgram() asm.Instructions {
+	return asm.Instructions{asm.Mov.Imm(asm.R0, actNext), asm.Return()}
 }
 
 // dropProgram lets nothing pass.
@@ -128,43 +137,4 @@ func load(ins asm.Instructions) (*ebpf.Program, error) {
 		return nil, fmt.Errorf("load a BPF program (needs CAP_BPF, and Linux 5.12 with cls_bpf): %w", err)
 	}
 	return p, nil
-}
-
-// copier is the programs of one tap's copies and their counter.
-type copier struct {
-	counter      *ebpf.Map
-	copy, number *ebpf.Program
-}
-
-func newCopier(tunnel int, to netip.Addr) (c copier, err error) {
-	defer func() {
-		if err != nil {
-			c.close()
-		}
-	}()
-	c.counter, err = ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: counterSize, MaxEntries: 1})
-	if err != nil {
-		return c, fmt.Errorf("BPF map: %w", err)
-	}
-	var b [4]byte
-	rand.Read(b[:]) // never fails (crypto/rand)
-	mark := binary.NativeEndian.Uint32(b[:]) | 1
-	if c.number, err = load(numberProgram(c.counter, to, mark)); err != nil {
-		return c, err
-	}
-	c.copy, err = load(copyProgram(tunnel, c.counter, mark))
-	return c, err
-}
-
-// count returns how many packets were numbered, and how many could not be copied.
-func (c copier) count() (numbered, failed uint64, err error) {
-	var v [counterSize]byte
-	if err := c.counter.Lookup(uint32(0), &v); err != nil {
-		return 0, 0, fmt.Errorf("BPF map: %w", err)
-	}
-	return binary.NativeEndian.Uint64(v[counterNumbered:]), binary.NativeEndian.Uint64(v[counterFailed:]), nil
-}
-
-func (c copier) close() error {
-	return errors.Join(c.counter.Close(), c.copy.Close(), c.number.Close()) // nil ones close
 }

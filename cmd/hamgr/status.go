@@ -136,6 +136,7 @@ func measured(x api.Stats) [][]string {
 		{"dirty pages", fmt.Sprintf("%d an epoch, %.0f %% of all were zero", x.DirtyP50, zero)},
 		{"sent", fmt.Sprintf("%.1f MiB", float64(x.BytesSent)/(1<<20))},
 		{"output", output(x)},
+		{"input", input(x)},
 	}
 }
 
@@ -147,4 +148,14 @@ func output(x api.Stats) string {
 		return fmt.Sprintf("not held, by this host's lease; %d packets dropped without one", x.Dropped)
 	}
 	return fmt.Sprintf("not held; %d packets dropped without a lease", x.Dropped)
+}
+
+func input(x api.Stats) string {
+	switch {
+	case x.InputProblem != "":
+		return "not copied to the backup: " + x.InputProblem
+	case x.InputCopied == 0:
+		return "nothing copied to the backup"
+	}
+	return fmt.Sprintf("%d packets copied to the backup, %d kept, %d lost", x.InputCopied, x.InputKept, x.InputDropped+x.InputMissing)
 }

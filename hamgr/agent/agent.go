@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hamgr/hamgr/bufferqdisc/input"
 	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
@@ -54,8 +55,9 @@ type Agent struct {
 	told      uint64     // index of the state that the jobs were told of last
 	primaries map[string]*primary
 	backups   map[string]*backup
-	ends      map[string]domain.End  // how a primary's guest last ended, by libvirt's events
-	orders    map[string]trace.Event // the last one traced of each protection
+	delivered map[string]input.KeeperStats // what guests that were restored here were given
+	ends      map[string]domain.End        // how a primary's guest last ended, by libvirt's events
+	orders    map[string]trace.Event       // the last one traced of each protection
 	probes    probeCache
 }
 
@@ -63,7 +65,7 @@ type Agent struct {
 func New(cfg Config, cluster Cluster) *Agent {
 	return &Agent{
 		cfg: cfg, cluster: cluster, log: cfg.Log.With("part", "agent"),
-		primaries: map[string]*primary{}, backups: map[string]*backup{}, ends: map[string]domain.End{}, orders: map[string]trace.Event{}, ready: make(chan struct{}),
+		primaries: map[string]*primary{}, backups: map[string]*backup{}, delivered: map[string]input.KeeperStats{}, ends: map[string]domain.End{}, orders: map[string]trace.Event{}, ready: make(chan struct{}),
 	}
 }
 

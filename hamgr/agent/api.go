@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hamgr/hamgr/bufferqdisc/input"
 	"github.com/hamgr/hamgr/hamgr/domain"
 	"golang.org/x/sys/unix"
 )
@@ -99,7 +100,9 @@ func (a *Agent) Stats() map[string]Stats {
 	defer a.mu.Unlock()
 	out := map[string]Stats{}
 	for name, p := range a.primaries {
-		out[name] = p.snapshot()
+		s := p.snapshot()
+		s.InputReplayed, s.InputHeard = a.delivered[name].Replayed, a.delivered[name].Heard
+		out[name] = s
 	}
 	return out
 }
@@ -132,6 +135,7 @@ func (a *Agent) Check(ctx context.Context) []CheckResult {
 	}
 	add("qemu", err, r.Version+" runs COLO checkpoints", r.Advice)
 	add("output buffer", unix.Access("/dev/net/tun", unix.R_OK), "relay: /dev/net/tun is there", "modprobe tun")
+	add("input handler", input.Probe(), "copies of a guest's input can go to its backup", "modprobe vxlan cls_bpf sch_ingress; or protect with --input=off")
 	add("memory", checkMemory(a.cfg.MemoryDir, 64<<20), a.cfg.MemoryDir+" has room for replicas", "mount a tmpfs there")
 	return out
 }

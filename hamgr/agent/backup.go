@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hamgr/hamgr/bufferqdisc/input"
 	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
@@ -32,6 +33,9 @@ type backup struct {
 	replica *storage.Replica
 	standby *domain.Standby
 	begun   bool // the first copy is over
+
+	keeper    *input.Keeper // of copies of the guest's input; nil: none
+	inputFull bool          // and that was said
 
 	once sync.Once     // of takeOver and discard: only the first counts
 	done chan struct{} // receive has ended
@@ -97,6 +101,9 @@ func (b *backup) prepare(ctx context.Context) error {
 	defer cancel()
 	s, err := b.agent.host.PrepareStandby(ctx, domain.StandbySpec{XML: b.hello.DomainXML, MemoryDir: b.agent.cfg.MemoryDir, RunDir: b.agent.cfg.RunDir})
 	b.standby = s
+	if err == nil {
+		b.keepInput()
+	}
 	return err
 }
 
@@ -151,7 +158,7 @@ func (a *Agent) enlist(b *backup) bool {
 
 // receive fills the replica until the connection ends.
 func (b *backup) receive(r *wire.Receiver) error {
-	if err := r.Accept(); err != nil {
+	if err := r.Accept(wire.Accepted{InputPorts: b.inputPorts()}); err != nil {
 		return err
 	}
 	layout, err := r.Layout()
@@ -195,6 +202,10 @@ func (b *backup) take(rep *storage.Replica, r *wire.Receiver, f wire.Frame) erro
 		return rep.AddPages(f.Payload)
 	case wire.TypeDeviceState:
 		rep.SetDeviceState(f.Payload)
+	case wire.TypeForget:
+		if b.keeper != nil {
+			b.keeper.Forget(f.Taken)
+		}
 	case wire.TypeEnd:
 		return b.end(rep, r, f)
 	}
@@ -204,7 +215,7 @@ func (b *backup) take(rep *storage.Replica, r *wire.Receiver, f wire.Frame) erro
 // end applies a whole checkpoint and then, only then, tells the primary.
 func (b *backup) end(rep *storage.Replica, r *wire.Receiver, f wire.Frame) error {
 	if mutant.Is(mutant.AckBeforeApply) {
-		r.Commit(f.Epoch)
+		r.Commit(b.committed(f.Epoch))
 	}
 	if err := rep.Commit(b.hello.Generation, f.Epoch, f.Count); err != nil {
 		return err
@@ -213,7 +224,7 @@ func (b *backup) end(rep *storage.Replica, r *wire.Receiver, f wire.Frame) error
 	if mutant.Is(mutant.AckBeforeApply) {
 		return nil
 	}
-	return r.Commit(f.Epoch)
+	return r.Commit(b.committed(f.Epoch))
 }
 
 // obsolete says that the cluster no longer wants this replica.
@@ -232,6 +243,7 @@ func (b *backup) discard() {
 		if err := b.standby.Discard(); err != nil {
 			b.log.Warn("the standby was not ended cleanly", "err", err)
 		}
+		b.closeKeeper()
 		if b.replica != nil {
 			b.replica.Discard()
 		}
@@ -247,19 +259,26 @@ func (b *backup) takeOver(ctx context.Context, p core.Protection) {
 func (b *backup) restore(ctx context.Context, p core.Protection, rep *storage.Replica) {
 	start := time.Now()
 	c := core.Command{Kind: core.Restored, Domain: p.Domain, Generation: p.Generation}
+	deliver, stop := context.WithTimeout(ctx, restoreTimeout)
+	defer stop()
+	running := make(chan struct{})
+	delivered := b.deliverInput(deliver, running)
 	epoch, err := b.activate(ctx, rep, p.Generation)
 	c.Time = time.Now()
 	c.Cause = fmt.Sprintf("restored epoch %d in %d ms", epoch, c.Time.Sub(start).Milliseconds())
 	if err != nil {
 		b.log.Error("the guest could not be restored", "err", err)
+		stop()
 		b.standby.Discard()
 		c.Kind, c.Cause = core.MarkLost, err.Error()
 	} else {
+		close(running)
 		b.trace(trace.Restored, epoch)
 		b.log.Info("restored", "epoch", epoch, "generation", p.Generation, "took", fmt.Sprintf("%+v", b.standby.Timing()))
 	}
 	b.conn.Close()
 	b.finish(ctx, c, rep)
+	<-delivered
 }
 
 // finish announces the restored guest, tells the cluster, and only then makes the guest

@@ -131,6 +131,7 @@ func (p *primary) clear(ctx context.Context) {
 
 // release ends the protection on the operator's word: the guest has its network as before.
 func (p *primary) release(ctx context.Context) {
+	defer p.clearInput(ctx)
 	if p.out.buffer == nil && p.out.gate == nil {
 		p.clear(ctx)
 		return

@@ -120,6 +120,9 @@ func (p *primary) run(ctx context.Context) {
 			p.sessionEnded(ctx, *o, err)
 			continue // sessionEnded has waited for the next order
 		case rules.Open:
+			if p.adopt {
+				p.clearInput(ctx)
+			}
 			p.adopt = false
 			p.enterSolo(ctx)
 		case rules.Finish:
@@ -219,6 +222,7 @@ func (p *primary) fence(ctx context.Context) {
 	if errors.Is(err, domain.ErrNoDomain) || err == nil && !info.Running() {
 		return
 	}
+	p.agent.cutInput(taps(info))
 	if err := p.agent.host.Destroy(ctx, p.domain); err != nil {
 		p.log.Error("the fenced copy could not be ended; its output stays cut", "err", err)
 	}

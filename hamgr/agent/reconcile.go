@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc"
+	"github.com/hamgr/hamgr/bufferqdisc/input"
 	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 )
@@ -104,9 +106,10 @@ func (a *Agent) settle(ctx context.Context, name, uuid string, duty rules.Duty) 
 	}
 	switch duty {
 	case rules.Release:
-		err = bufferqdisc.Clear(taps(info))
+		err = errors.Join(bufferqdisc.Clear(taps(info)), input.Clear(taps(info)))
 	case rules.Fence:
 		a.log.Warn("ending a fenced copy", "domain", name)
+		a.cutInput(taps(info))
 		err = a.host.Destroy(ctx, name)
 	}
 	if err != nil {

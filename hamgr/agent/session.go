@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc"
+	"github.com/hamgr/hamgr/bufferqdisc/input"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
 	"github.com/hamgr/hamgr/hamgr/trace"
@@ -42,6 +43,9 @@ type session struct {
 	asked   core.Mode         // the mode the cluster was told of
 	tellers sync.WaitGroup
 	qemu    patience
+	mirror  *input.Mirror  // nil: the input is not copied
+	kept    wire.Committed // by the backup, in the last epoch
+	taken   []uint64       // of the input, by the guest, in the last epoch's checkpoint
 }
 
 // session protects the guest until something fails or the order changes. On return
@@ -68,6 +72,7 @@ func (p *primary) session(ctx context.Context, o core.Protection) error {
 		return why(ctx, err)
 	}
 	defer s.sender.Close()
+	defer s.closeInput()
 	if err := s.arm(ctx); err != nil {
 		return why(ctx, err)
 	}
@@ -120,15 +125,20 @@ func (s *session) connect(ctx context.Context) error {
 	s.sender = wire.NewSender(conn)
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
-	err = s.sender.Hello(ctx, wire.Hello{
+	hello := wire.Hello{
 		Domain: s.info.Name, UUID: s.info.UUID, Primary: s.order.Primary, Generation: s.order.Generation,
 		RaftIndex: s.p.agent.cluster.State().Index, DomainXML: s.info.XML,
 		QEMUVersion: s.info.QEMUVersion, MemoryBytes: s.info.MemoryBytes,
-	})
+	}
+	if s.order.Input {
+		hello.InputNICs = len(s.info.NICs)
+	}
+	accepted, err := s.sender.Hello(ctx, hello)
 	if err != nil {
 		s.sender.Close()
 		return fmt.Errorf("backup %s: %w", s.order.Backup, err)
 	}
+	s.copyInput(accepted, conn.RemoteAddr())
 	return nil
 }
 
@@ -192,15 +202,17 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 	if err := sleep(ctx, time.Until(s.clock.Add(s.order.Epoch))); err != nil {
 		return err
 	}
+	taken := s.pauseInput(n)
 	s.clock = time.Now()
 	o, _ := s.p.current()
 	if o == nil {
-		return errors.New("the protection has ended")
+		return errors.New("the protection has ended") // and closeInput lets go what waits
 	}
 	err := s.qemu.during(func() (err error) {
 		s.ended, err = s.capture(ctx, n, *o)
 		return err
 	})
+	s.resumeInput()
 	if err != nil {
 		return err
 	}
@@ -215,6 +227,9 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 			return fmt.Errorf("output buffer: %w", err)
 		}
 		s.trace(trace.Released, n, time.Time{})
+	}
+	if err := s.forgetInput(ctx, taken, o.Moving); err != nil {
+		return err
 	}
 	if n == 1 {
 		s.tellers.Go(func() { s.reportSynced(ctx) })
@@ -265,9 +280,10 @@ func (s *session) ship(ctx context.Context, n uint64) error {
 	if err != nil {
 		return fmt.Errorf("backup %s did not commit epoch %d: %w", s.order.Backup, n, err)
 	}
-	if got != n {
-		return fmt.Errorf("backup %s committed epoch %d instead of %d", s.order.Backup, got, n)
+	if got.Epoch != n {
+		return fmt.Errorf("backup %s committed epoch %d instead of %d", s.order.Backup, got.Epoch, n)
 	}
+	s.kept = got
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/hamgr/hamgr/bufferqdisc/input"
 	"github.com/hamgr/hamgr/storage/wire"
 )
 
@@ -25,6 +26,17 @@ type Stats struct {
 	Released    uint64  `json:"released_packets"`
 	Dropped     uint64  `json:"dropped_packets"`
 	Leased      bool    `json:"leased,omitempty"` // mode checkpoint: the output is open by this host's lease
+
+	// Packets of the guest's input: copied to the backup, and there kept now, dropped for
+	// want of room, not arrived; given to this guest when it was restored here, of which
+	// heard are those that came after its old host was gone.
+	InputCopied   uint64 `json:"input_copied"`
+	InputKept     uint64 `json:"input_kept"`
+	InputDropped  uint64 `json:"input_dropped"`
+	InputMissing  uint64 `json:"input_missing"`
+	InputReplayed uint64 `json:"input_replayed"`
+	InputHeard    uint64 `json:"input_heard"`
+	InputProblem  string `json:"input_problem,omitempty"` // why nothing is copied
 }
 
 // stats collects Stats; the session writes, the API reads.
@@ -57,6 +69,20 @@ func (s *stats) sync(done, total uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.now.SyncPercent = int(min(done, total) * 100 / max(total, 1))
+}
+
+// input is of this session; a problem has been solved when it is called.
+func (s *stats) input(m input.MirrorStats, c wire.Committed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now.InputCopied, s.now.InputKept, s.now.InputDropped = m.Copied, c.Kept, c.Dropped
+	s.now.InputMissing, s.now.InputProblem = c.Missing+m.Failed, ""
+}
+
+func (s *stats) inputProblem(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now.InputProblem = err.Error()
 }
 
 func (s *stats) snapshot() Stats {

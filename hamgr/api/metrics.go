@@ -26,6 +26,9 @@ var (
 	commitDesc   = desc("commit_seconds", "From the guest's stop to the backup's commit.", "domain", "quantile")
 	heldDesc     = desc("output_held_packets", "Packets that wait for their checkpoint.", "domain")
 	releasedDesc = desc("output_released_packets_total", "Packets let out.", "domain")
+	copiedDesc   = desc("input_copied_packets_total", "Packets to the guest copied to its backup.", "domain")
+	keptDesc     = desc("input_kept_packets", "Copies at the backup that no checkpoint contains yet.", "domain")
+	lostDesc     = desc("input_lost_copies_total", "Copies that did not arrive, or that the backup had no room for.", "domain")
 	droppedDesc  = desc("output_dropped_packets_total", "Packets that did not fit the output buffer.", "domain")
 )
 
@@ -61,6 +64,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(heldDesc, float64(x.Held), name)
 		counter(releasedDesc, x.Released, name)
 		counter(droppedDesc, x.Dropped, name)
+		counter(copiedDesc, x.InputCopied, name)
+		gauge(keptDesc, float64(x.InputKept), name)
+		counter(lostDesc, x.InputDropped+x.InputMissing, name)
 	}
 }
 

@@ -58,6 +58,7 @@ func (s *Server) protect(r *http.Request, in json.RawMessage) (any, error) {
 // order is the request as a protection that still lacks its hosts.
 func (s *Server) order(q ProtectRequest, st core.State) (core.Protection, error) {
 	p := core.Protection{Domain: q.Domain, Pinned: q.Backup, Mode: q.Mode, Epoch: s.Epoch}
+	p.Input = q.Input == nil || *q.Input
 	if p.Mode == "" {
 		p.Mode = core.Buffer
 	}

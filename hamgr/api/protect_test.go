@@ -22,12 +22,22 @@ func TestProtectFromAnyNode(t *testing.T) {
 			t.Fatalf("at %s: %v", at, err)
 		}
 		if p.Primary != "h2" || p.Backup != "h1" || p.Phase != core.Syncing || p.UUID != "uuid-web1" || p.Memory != 1<<30 ||
-			p.Mode != core.Buffer || p.Epoch != 40*time.Millisecond {
+			p.Mode != core.Buffer || p.Epoch != 40*time.Millisecond || !p.Input {
 			t.Errorf("at %s: %+v", at, p)
 		}
 		if err := w.client(at).Do(t.Context(), http.MethodDelete, "/v1/protections/web1", nil, nil); err != nil {
 			t.Fatalf("at %s: %v", at, err)
 		}
+	}
+}
+
+func TestProtectWithoutInput(t *testing.T) {
+	w := newWorld(t, "h1", "h1", "h2")
+	w.nodes["h1"].agent.domains["web1"] = running("web1")
+	var p core.Protection
+	no := false
+	if err := post(t, w.client("h1"), "/v1/protections", ProtectRequest{Domain: "web1", Input: &no}, &p); err != nil || p.Input {
+		t.Errorf("%+v, %v", p, err)
 	}
 }
 

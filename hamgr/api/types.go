@@ -16,6 +16,7 @@ type ProtectRequest struct {
 	Backup  string    `json:"backup,omitempty"`   // the only node allowed; empty: chosen
 	EpochMS int       `json:"epoch_ms,omitempty"` // between two checkpoints; 0: the node's default
 	Mode    core.Mode `json:"mode,omitempty"`     // empty: buffer
+	Input   *bool     `json:"input,omitempty"`    // copy the guest's input to the backup; none: yes
 }
 
 // ChangeRequest changes a protection while it is in force.

@@ -42,6 +42,7 @@ type Protection struct {
 	Boot       string            `json:"backup_boot,omitempty"`   // Node.Boot of the backup when it was chosen: a replica does not outlive its hamgr
 	Pinned     string            `json:"pinned_backup,omitempty"` // --backup: the only backup allowed
 	Mode       Mode              `json:"mode"`
+	Input      bool              `json:"input"`                 // what goes to the guest is copied to the backup
 	Wanted     Mode              `json:"wanted_mode,omitempty"` // asked for, not in force yet
 	Moving     bool              `json:"moving,omitempty"`      // the primary is to hand the guest over to the backup
 	StayedAt   time.Time         `json:"stayed_at,omitzero"`    // when it last could not

@@ -16,6 +16,8 @@ type NIC struct {
 	Tap    string `json:"tap"`
 	MAC    string `json:"mac"`
 	Bridge string `json:"bridge,omitempty"` // the tap is a port of
+
+	Filtered bool `json:"filtered,omitempty"` // by libvirt's nwfilter
 }
 
 // Info is what hamgr wants to know of a domain.
@@ -190,7 +192,7 @@ func nicsOf(d *libvirtxml.Domain) (out []NIC) {
 		if n.Target == nil || n.Target.Dev == "" || n.MAC == nil || !hasTap(n) {
 			continue
 		}
-		nic := NIC{Tap: n.Target.Dev, MAC: n.MAC.Address}
+		nic := NIC{Tap: n.Target.Dev, MAC: n.MAC.Address, Filtered: n.FilterRef != nil}
 		switch {
 		case n.Source.Bridge != nil:
 			nic.Bridge = n.Source.Bridge.Bridge

@@ -23,6 +23,7 @@ const (
 	TypeDeviceState
 	TypeEnd
 	TypeCommit
+	TypeForget
 )
 
 const (
@@ -87,7 +88,7 @@ func readFrame(r io.Reader, buf *[]byte) (Type, []byte, error) {
 		if crc32.Checksum(p, castagnoli) != binary.BigEndian.Uint32(h[8:]) {
 			return 0, nil, fmt.Errorf("%w: checksum of a frame of type %d", ErrCorrupt, t)
 		}
-		if t >= TypeHello && t <= TypeCommit {
+		if t >= TypeHello && t <= TypeForget {
 			return t, p, nil
 		}
 		if h[3]&mustUnderstand != 0 {

@@ -13,8 +13,9 @@ import (
 type Frame struct {
 	Type    Type
 	Payload []byte
-	Epoch   uint64 // BEGIN, END
-	Count   uint64 // END: page records since BEGIN
+	Epoch   uint64   // BEGIN, END
+	Count   uint64   // END: page records since BEGIN
+	Taken   []uint64 // FORGET: for each NIC, the last packet that a checkpoint contains
 }
 
 // Receiver is the backup's end.
@@ -84,6 +85,13 @@ func (r *Receiver) Next() (Frame, error) {
 			return f, fmt.Errorf("%w: short END", ErrCorrupt)
 		}
 		f.Epoch, f.Count = binary.BigEndian.Uint64(p), binary.BigEndian.Uint64(p[8:])
+	case TypeForget:
+		if len(p)%8 != 0 {
+			return f, fmt.Errorf("%w: FORGET of %d octets", ErrCorrupt, len(p))
+		}
+		for ; len(p) > 0; p = p[8:] {
+			f.Taken = append(f.Taken, binary.BigEndian.Uint64(p))
+		}
 	case TypePages, TypeDeviceState:
 	default:
 		return f, fmt.Errorf("%w: frame type %d in mid-stream", ErrCorrupt, t)
@@ -92,7 +100,13 @@ func (r *Receiver) Next() (Frame, error) {
 }
 
 // Accept says that the standby waits.
-func (r *Receiver) Accept() error { return r.send(TypeAccept, nil) }
+func (r *Receiver) Accept(a Accepted) error {
+	p, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	return r.send(TypeAccept, p)
+}
 
 // Refuse says no.
 func (r *Receiver) Refuse(e *RefusedError) error {
@@ -104,9 +118,7 @@ func (r *Receiver) Refuse(e *RefusedError) error {
 }
 
 // Commit says that an epoch is staged, applied and recorded.
-func (r *Receiver) Commit(epoch uint64) error {
-	return r.send(TypeCommit, binary.BigEndian.AppendUint64(nil, epoch))
-}
+func (r *Receiver) Commit(c Committed) error { return r.send(TypeCommit, c.payload()) }
 
 func (r *Receiver) send(t Type, p []byte) error {
 	_, err := r.conn.Write(appendFrame(nil, t, p))

@@ -21,6 +21,7 @@ type Hello struct {
 	DomainXML   string `json:"domain_xml"`
 	QEMUVersion string `json:"qemu_version"`
 	MemoryBytes uint64 `json:"memory_bytes"`
+	InputNICs   int    `json:"input_nics,omitempty"` // whose input is to be copied to the backup
 }
 
 // Block is one RAM block.
@@ -79,8 +80,8 @@ func (s *Sender) during(ctx context.Context, f func() error) error {
 }
 
 // Hello asks the backup to take the guest and waits for its answer: nil or *RefusedError.
-func (s *Sender) Hello(ctx context.Context, h Hello) error {
-	return s.during(ctx, func() error {
+func (s *Sender) Hello(ctx context.Context, h Hello) (a Accepted, err error) {
+	err = s.during(ctx, func() error {
 		p, err := json.Marshal(h)
 		if err != nil {
 			return err
@@ -94,12 +95,14 @@ func (s *Sender) Hello(ctx context.Context, h Hello) error {
 		case err != nil:
 			return err
 		case t == TypeAccept:
-			return nil
+			a, err = accepted(p)
+			return err
 		case t == TypeRefuse:
 			return refusal(p)
 		}
 		return fmt.Errorf("%w: frame type %d in answer to HELLO", ErrCorrupt, t)
 	})
+	return a, err
 }
 
 func refusal(p []byte) error {
@@ -155,7 +158,7 @@ func (s *Sender) Ship(ctx context.Context, c *Checkpoint) error {
 }
 
 // WaitCommit waits for the backup's word that an epoch is committed.
-func (s *Sender) WaitCommit(ctx context.Context) (epoch uint64, err error) {
+func (s *Sender) WaitCommit(ctx context.Context) (c Committed, err error) {
 	err = s.during(ctx, func() error {
 		t, p, err := readFrame(s.conn, &s.buf)
 		switch {
@@ -168,8 +171,8 @@ func (s *Sender) WaitCommit(ctx context.Context) (epoch uint64, err error) {
 		case t != TypeCommit || len(p) < 8:
 			return fmt.Errorf("%w: frame type %d instead of COMMIT", ErrCorrupt, t)
 		}
-		epoch = binary.BigEndian.Uint64(p)
+		c = committed(p)
 		return nil
 	})
-	return epoch, err
+	return c, err
 }

@@ -251,7 +251,7 @@ func TestBackupLosesPower(t *testing.T) {
 // nothingLeft waits until the buffer's devices and filters are gone from h1.
 func nothingLeft(t *testing.T, b *Bed) {
 	t.Helper()
-	script := `ip -o link | grep -E ": h[hr][0-9a-f]{8}:"; for d in $(ls /sys/class/net); do tc filter show dev $d ingress | grep hamgr; done; true`
+	script := `ip -o link | grep -E ": h[hrpviw][0-9a-f]{8}:"; for d in $(ls /sys/class/net); do tc filter show dev $d ingress | grep hamgr; tc qdisc show dev $d clsact; done; true`
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		left, err := b.Host("h1").Exec(t.Context(), "sh", "-c", script)
 		if err == nil && left == "" {

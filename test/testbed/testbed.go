@@ -268,8 +268,18 @@ type Client struct {
 
 // StartClient begins to ask the guest over one TCP connection; the seed names the client.
 func (b *Bed) StartClient(ctx context.Context, interval time.Duration, seed uint64) (*Client, error) {
+	return b.startClient(ctx, "-name", fmt.Sprint("client", seed), "-interval", interval.String(), "-seed", fmt.Sprint(seed))
+}
+
+// StartUDPClients begins to ask the guest over UDP, so many at a time over one socket; a
+// request without an answer for 3 s is lost and sent again.
+func (b *Bed) StartUDPClients(ctx context.Context, clients int, interval time.Duration, seed uint64) (*Client, error) {
+	return b.startClient(ctx, "-udp", fmt.Sprint(clients), "-name", fmt.Sprint("udp", seed), "-interval", interval.String(), "-seed", fmt.Sprint(seed))
+}
+
+func (b *Bed) startClient(ctx context.Context, args ...string) (*Client, error) {
 	c := &Client{done: make(chan struct{})}
-	c.cmd = b.Host("client").Command(ctx, "/opt/hamgr/bin/ledgerclient", "-name", fmt.Sprint("client", seed), "-interval", interval.String(), "-seed", fmt.Sprint(seed))
+	c.cmd = b.Host("client").Command(ctx, append([]string{"/opt/hamgr/bin/ledgerclient"}, args...)...)
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err

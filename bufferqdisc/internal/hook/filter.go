@@ -96,8 +96,10 @@ func (t *Tap) Detach() error { return t.detach(func(f found) []netlink.Filter { 
 // DetachGate takes the gate off, as Detach does the buffer.
 func (t *Tap) DetachGate() error { return t.detach(func(f found) []netlink.Filter { return f.gate }) }
 
-// DetachAll takes off all that is ours, the input handler's filter too.
-func (t *Tap) DetachAll() error { return t.detach(found.ours) }
+// DetachAll takes off both.
+func (t *Tap) DetachAll() error {
+	return t.detach(func(f found) []netlink.Filter { return slices.Concat(f.gate, f.buffer) })
+}
 
 func (t *Tap) detach(which func(found) []netlink.Filter) error {
 	found, err := t.filters()

@@ -40,6 +40,8 @@ type Result struct {
 	Lost       int    `json:"lost"`        // requests that got no answer
 	RolledBack int    `json:"rolled_back"` // answers that contradict an earlier one
 	Error      string `json:"error,omitempty"`
+
+	LostAt []time.Time `json:"lost_at,omitempty"` // over UDP: when the first lost ones were first sent
 }
 
 const defaultName = "client"

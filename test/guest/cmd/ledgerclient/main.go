@@ -24,6 +24,8 @@ func main() {
 	interval := flag.Duration("interval", 15*time.Millisecond, "mean time between two requests")
 	seed := flag.Uint64("seed", 1, "of the random part of the interval")
 	patience := flag.Duration("patience", 30*time.Second, "how long one answer may take")
+	udp := flag.Int("udp", 0, "so many clients over UDP instead of one over TCP")
+	resend := flag.Duration("resend", 3*time.Second, "over UDP: when a request without an answer is sent again, and counted as lost")
 	url := flag.String("get", "", "instead: a URL to get, within patience")
 	flag.Parse()
 	if *url != "" {
@@ -36,10 +38,15 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	out := json.NewEncoder(os.Stdout)
-	r := client.Run(ctx, client.Options{
-		Addr: *addr, Name: *name, Interval: *interval, Seed: *seed, Patience: *patience,
-		Each: func(s client.Sample) { out.Encode(s) },
-	})
+	each := func(s client.Sample) { out.Encode(s) }
+	var r client.Result
+	if *udp > 0 {
+		r = client.RunUDP(ctx, client.UDPOptions{
+			Addr: *addr, Name: *name, Clients: *udp, Interval: *interval, Seed: *seed, Resend: *resend, Patience: *patience, Each: each,
+		})
+	} else {
+		r = client.Run(ctx, client.Options{Addr: *addr, Name: *name, Interval: *interval, Seed: *seed, Patience: *patience, Each: each})
+	}
 	out.Encode(map[string]client.Result{"result": r})
 }
 

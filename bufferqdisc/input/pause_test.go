@@ -1,0 +1,161 @@
+package input
+
+import (
+	"bytes"
+	"errors"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// TestPause: what comes meanwhile reaches the guest after it, in order and as it was, and
+// is at the backup as ever.
+func TestPause(t *testing.T) {
+	l := newLab(t, 2, false)
+	m, k := l.protect(Config{})
+	a, b := l.primary.guests[0], l.primary.guests[1]
+	large := ipFrame(a, false, unix.IPPROTO_TCP, bytes.Repeat([]byte("octets"), 5000), 1400, true)
+	for round := uint32(0); round < 30; round += 10 {
+		l.primary.send(a, round+1)
+		must(t, m.Pause(time.Minute))
+		l.primary.send(a, round+2, round+3)
+		l.primary.send(b, round+4)
+		l.primary.write(large)
+		a.wantSeqs(t, round+1)
+		if p := append(a.tryReceive(), b.tryReceive()...); p != nil {
+			t.Fatalf("a guest got % .40x", p)
+		}
+		if kept := len(k.keptNow(1)); kept != 1 {
+			t.Errorf("kept %d of one", kept)
+		}
+		taken, err := m.Taken()
+		must(t, err)
+		k.Forget(taken)
+		m.Resume()
+		l.primary.send(a, round+5)
+		a.wantSeqs(t, round+2, round+3)
+		b.wantSeqs(t, round+4)
+		if got := a.await(t); !bytes.Equal(got[vnetHeader:], large[vnetHeader:]) || !bytes.Equal(got[:8], large[:8]) {
+			t.Errorf("the large packet came as % .60x, was % .60x", got, large)
+		}
+		a.wantSeqs(t, round+5)
+		taken, err = m.Taken()
+		must(t, err)
+		k.Forget(taken)
+	}
+	m.account(0).large = time.Time{}
+	taken, err := m.Taken()
+	must(t, err)
+	if taken[0] != 15 || taken[1] != 3 {
+		t.Errorf("taken %v", taken)
+	}
+}
+
+// TestPauseEndsByItself: a process that forgets to resume, or hangs, keeps nobody waiting.
+func TestPauseEndsByItself(t *testing.T) {
+	l := newLab(t, 1, false)
+	m, _ := l.protect(Config{})
+	g := l.primary.guests[0]
+	must(t, m.Pause(50*time.Millisecond))
+	await(t, "the guest gets nothing any more", func(n uint32) bool {
+		l.primary.send(g, n)
+		return g.sees(n)
+	})
+}
+
+// TestCloseInAPause lets the guest have what waits.
+func TestCloseInAPause(t *testing.T) {
+	l := newLab(t, 1, false)
+	m, _ := l.protect(Config{})
+	g := l.primary.guests[0]
+	must(t, m.Pause(time.Minute))
+	l.primary.send(g, 1)
+	must(t, m.Close())
+	l.primary.send(g, 2)
+	g.wantSeqs(t, 1, 2)
+	must(t, m.Pause(time.Minute))
+	m.Resume()
+}
+
+// await is the guest getting the next frame, with its vnet header.
+func (g *guest) await(t *testing.T) (p []byte) {
+	t.Helper()
+	await(t, "nothing came", func(uint32) bool {
+		p = g.read()
+		return p != nil
+	})
+	return p
+}
+
+func (m *Mirror) account(nic int) *account { return m.sources[nic].account }
+
+// TestNothingIsLostInBetween: once a guest's tap has been hooked, copies may end and begin
+// again, with pauses, under full traffic, and the guest gets every packet, once. One that is
+// on its way to wait when the waiting ends may be overtaken.
+func TestNothingIsLostInBetween(t *testing.T) {
+	l := newLab(t, 1, false)
+	m, k := l.protect(Config{})
+	g := l.primary.guests[0]
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		for range 20 {
+			err = errors.Join(err, m.Close())
+			next, e := l.again(k)
+			if err = errors.Join(err, e); err != nil {
+				break
+			}
+			m = next
+			for range 5 {
+				err = errors.Join(err, m.Pause(time.Minute))
+				m.Resume()
+			}
+		}
+		ended <- errors.Join(err, m.Close())
+	}()
+	missing := map[uint32]bool{} // sent and not received
+	overtaken := 0
+	check := func() {
+		for p := g.tryReceive(); p != nil; p = g.tryReceive() {
+			got := seqsOf([][]byte{p})[0]
+			if !missing[got] {
+				t.Fatalf("got %d twice", got)
+			}
+			delete(missing, got)
+			if missing[got-1] {
+				overtaken++
+			}
+		}
+	}
+	for sent := uint32(0); ; sent++ {
+		missing[sent] = true
+		l.primary.send(g, sent)
+		check()
+		select {
+		case err := <-ended:
+			must(t, err)
+			await(t, "the guest did not get all", func(uint32) bool { check(); return len(missing) == 0 })
+			if t.Logf("%d sent, %d overtaken", sent+1, overtaken); overtaken > 20 {
+				t.Error("more than now and then")
+			}
+			return
+		default:
+		}
+	}
+}
+
+// again is NewMirror and Start on the primary, from any goroutine.
+func (l *lab) again(k *Keeper) (*Mirror, error) {
+	runtime.LockOSThread() // not unlocked: the thread has changed its namespace
+	if err := netns.Set(l.primary.ns); err != nil {
+		return nil, err
+	}
+	m, err := NewMirror(MirrorConfig{Name: "guest", Taps: l.primary.taps(), To: l.backup.addr, Ports: k.Ports()})
+	if err != nil {
+		return nil, err
+	}
+	return m, m.Start()
+}

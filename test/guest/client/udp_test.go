@@ -1,0 +1,98 @@
+package client
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hamgr/hamgr/test/guest/ledger/chain"
+)
+
+// udpLedger answers over UDP until the test ends; drop says which datagrams it does not
+// see, and twice which it answers twice.
+func udpLedger(t *testing.T, l *chain.Ledger, drop, twice func(n int) bool) string {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	t.Cleanup(func() { conn.Close(); <-ended })
+	go func() {
+		defer close(ended)
+		buf := make([]byte, chain.MaxLine)
+		for i := 0; ; i++ {
+			n, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if drop(i) {
+				continue
+			}
+			conn.WriteTo([]byte(l.Answer(string(buf[:n]))+"\n"), from)
+			if twice(i) {
+				conn.WriteTo([]byte(l.Answer(string(buf[:n]))+"\n"), from)
+			}
+		}
+	}()
+	return conn.LocalAddr().String()
+}
+
+func never(int) bool { return false }
+
+func runUDP(t *testing.T, addr string, answers int) Result {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	n := 0
+	return RunUDP(ctx, UDPOptions{Addr: addr, Clients: 5, Resend: 50 * time.Millisecond, Patience: 10 * time.Second, Each: func(Sample) {
+		if n++; n == answers {
+			cancel()
+		}
+	}})
+}
+
+func TestUDP(t *testing.T) {
+	r := runUDP(t, udpLedger(t, chain.New(), never, func(n int) bool { return n%3 == 0 }), 200)
+	if r.Error != "" || r.Lost != 0 || r.Requests < 200 || r.Requests > 205 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestUDPLoss: each request that is not answered the first time is lost, once.
+func TestUDPLoss(t *testing.T) {
+	lost := map[int]bool{7: true, 20: true, 21: true, 22: true}
+	r := runUDP(t, udpLedger(t, chain.New(), func(n int) bool { return lost[n] }, never), 100)
+	if r.Error != "" || r.Lost < 2 || r.Lost > len(lost) || len(r.LostAt) != r.Lost {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestUDPRollback: a ledger that has forgotten is found out, by whichever client.
+func TestUDPRollback(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	t.Cleanup(func() { conn.Close(); <-ended })
+	go func() {
+		defer close(ended)
+		l := chain.New()
+		buf := make([]byte, chain.MaxLine)
+		for i := 0; ; i++ {
+			n, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if i == 50 {
+				l = chain.New()
+			}
+			conn.WriteTo([]byte(l.Answer(string(buf[:n]))+"\n"), from)
+		}
+	}()
+	r := runUDP(t, conn.LocalAddr().String(), 1000)
+	if r.RolledBack == 0 || !strings.Contains(r.Error, "rolled back") {
+		t.Errorf("%+v", r)
+	}
+}
