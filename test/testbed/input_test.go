@@ -66,3 +66,15 @@ func firstProtection(b *Bed, t *testing.T) (api.ProtectionStatus, error) {
 
 // lostWhen sorts the lost requests: those of long before a time, those under way then, those sent after it.
 func lostWhen(r client.Result, at time.Time) (before, flight, after int) {
+	for _, sent := range r.LostAt {
+		switch {
+		case sent.Before(at.Add(-answered)):
+			before++
+		case sent.Before(at):
+			flight++
+		default:
+			after++
+		}
+	}
+	return before, flight, after
+}
