@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,21 +24,27 @@ const (
 )
 
 func measurePath(ctx context.Context, r *run) error {
-	if err := onLab(ctx, r, smallMiB, (*pathLab).pauses, (*pathLab).latency, (*pathLab).memory, (*pathLab).outages); err != nil {
+	restored := map[uint][]float64{}
+	err := onLab(ctx, r, smallMiB, restored, (*pathLab).pauses, (*pathLab).latency, (*pathLab).memory, (*pathLab).outages)
+	if err != nil {
 		return err
 	}
-	return onLab(ctx, r, largeMiB, (*pathLab).memory, (*pathLab).moves)
+	if err := onLab(ctx, r, largeMiB, restored, (*pathLab).memory, (*pathLab).outages); err != nil {
+		return err
+	}
+	return r.compare(restored)
 }
 
 // pathLab is a lab of three hosts with a guest g1, on h1 at first.
 type pathLab struct {
 	*run
 	*testbed.Bed
-	memoryMiB uint // of g1
+	memoryMiB uint               // of g1
+	restored  map[uint][]float64 // by the guest's memory: ms from each decision to the guest running
 }
 
 // onLab makes a lab, takes the steps and ends it.
-func onLab(ctx context.Context, r *run, memoryMiB uint, steps ...func(*pathLab, context.Context) error) error {
+func onLab(ctx context.Context, r *run, memoryMiB uint, restored map[uint][]float64, steps ...func(*pathLab, context.Context) error) error {
 	r.say("a lab of three hosts, a guest of %d MiB", memoryMiB)
 	bed, err := testbed.Up(ctx, testbed.Options{Hosts: 3, Out: filepath.Join(r.out, fmt.Sprint(memoryMiB)),
 		Programs: []string{"test/bench/colodrain"}, Progress: io.Discard})
@@ -47,7 +52,7 @@ func onLab(ctx context.Context, r *run, memoryMiB uint, steps ...func(*pathLab, 
 		return err
 	}
 	defer bed.Down()
-	p := &pathLab{run: r, Bed: bed, memoryMiB: memoryMiB}
+	p := &pathLab{run: r, Bed: bed, memoryMiB: memoryMiB, restored: restored}
 	for _, step := range append([]func(*pathLab, context.Context) error{(*pathLab).begin}, steps...) {
 		if err := step(p, ctx); err != nil {
 			return fmt.Errorf("guest of %d MiB: %w; logs are in %s/logs", memoryMiB, err, bed.Out)
@@ -128,19 +133,15 @@ func (p *pathLab) stats(ctx context.Context) (agent.Stats, error) {
 	return *s.Protections[0].Stats, nil
 }
 
-// protectedAgain waits until a guest is protected in a generation after the given one.
-func (p *pathLab) protectedAgain(ctx context.Context, ask, domain string, after uint64) (api.ProtectionStatus, error) {
-	var found api.ProtectionStatus
-	_, err := p.WaitStatus(ctx, ask, time.Minute, domain+" is protected", func(s api.Status, _ *api.ProtectionStatus) bool {
-		i := slices.IndexFunc(s.Protections, func(x api.ProtectionStatus) bool {
-			return x.Domain == domain && x.Phase == core.Protected && x.Generation > after
-		})
-		if i >= 0 {
-			found = s.Protections[i]
-		}
-		return i >= 0
+// protectedAgain waits until g1 is protected in a generation after the given one.
+func (p *pathLab) protectedAgain(ctx context.Context, ask string, after uint64) (api.ProtectionStatus, error) {
+	s, err := p.WaitStatus(ctx, ask, time.Minute, "g1 is protected", func(_ api.Status, g *api.ProtectionStatus) bool {
+		return g != nil && g.Phase == core.Protected && g.Generation > after
 	})
-	return found, err
+	if err != nil {
+		return api.ProtectionStatus{}, err
+	}
+	return s.Protections[0], nil
 }
 
 func wait(ctx context.Context, d time.Duration) error {
