@@ -71,8 +71,10 @@ func Default() Config {
 		Node: host, DataDir: "/var/lib/hamgr", Socket: "/run/hamgr/hamgr.sock", RunDir: "/run/hamgr",
 		LibvirtURI: "qemu:///system", MemoryDir: "/dev/shm/hamgr", Epoch: 25 * time.Millisecond, Cluster: "hamgr",
 		Heartbeat: Heartbeat{Interval: 20 * time.Millisecond, Timeout: 250 * time.Millisecond, Grace: 8 * time.Second},
-		Raft: Raft{Heartbeat: 200 * time.Millisecond, Election: 200 * time.Millisecond,
-			LeaderLease: 150 * time.Millisecond, Commit: 20 * time.Millisecond},
+		// A leader that dies is replaced within twice the first, of which one try may fail: then
+		// there is one when the heartbeats' timeout has passed, which decides nothing by itself.
+		Raft: Raft{Heartbeat: 100 * time.Millisecond, Election: 100 * time.Millisecond,
+			LeaderLease: 75 * time.Millisecond, Commit: 20 * time.Millisecond},
 		Ports: Ports{API: 7400, Raft: 7401, Heartbeat: 7402, Checkpoint: 7403},
 	}
 }
