@@ -25,6 +25,7 @@ type fakeQEMU struct {
 	golden *golden
 	change func(turn int, data []byte) []byte // may be nil
 	refuse map[string]error                   // by command
+	kvm    bool
 
 	work      sync.WaitGroup
 	mu        sync.Mutex // guards all below
@@ -33,6 +34,7 @@ type fakeQEMU struct {
 	migration string
 	run       string
 	commands  []string
+	downtime  int   // the parameter downtime-limit, ms
 	problem   error // the agent's answers were not the golden ones
 }
 
@@ -58,6 +60,8 @@ func (q *fakeQEMU) command(name string, args json.RawMessage, files []*os.File) 
 	switch name {
 	case "query-version":
 		return map[string]any{"qemu": map[string]int{"major": q.golden.Version.Major, "minor": q.golden.Version.Minor, "micro": q.golden.Version.Micro}}, nil
+	case "query-kvm":
+		return map[string]bool{"enabled": q.kvm, "present": true}, nil
 	case "query-status":
 		return map[string]string{"status": q.run}, nil
 	case "query-migrate":
@@ -67,7 +71,7 @@ func (q *fakeQEMU) command(name string, args json.RawMessage, files []*os.File) 
 	case "migrate-set-capabilities":
 		return nil, q.setCapabilities(args)
 	case "migrate-set-parameters":
-		return nil, nil
+		return nil, q.setParameters(args)
 	case "getfd":
 		return nil, q.getfd(files)
 	case "migrate":
@@ -115,6 +119,15 @@ func (q *fakeQEMU) setCapabilities(args json.RawMessage) error {
 	}
 	q.caps = now
 	return nil
+}
+
+func (q *fakeQEMU) setParameters(args json.RawMessage) error {
+	var in struct {
+		Downtime int `json:"downtime-limit"`
+	}
+	err := json.Unmarshal(args, &in)
+	q.downtime = in.Downtime
+	return err
 }
 
 func (q *fakeQEMU) getfd(files []*os.File) error {
@@ -296,6 +309,25 @@ func TestTinySession(t *testing.T) {
 	for _, major := range []int{7, 10, 11} {
 		if s := play(t, tiny(major)); s.epochs != 4 {
 			t.Errorf("QEMU %d: %s", major, s)
+		}
+	}
+}
+
+// The limit must be 0 under emulation, however it was asked for.
+func TestDowntimeLimit(t *testing.T) {
+	for _, tc := range []struct {
+		kvm  bool
+		ask  time.Duration
+		want int
+	}{{true, 0, 300}, {true, time.Second, 1000}, {false, 0, 0}, {false, time.Second, 0}} {
+		q, c := newFake(t, tiny(11))
+		q.kvm, q.downtime = tc.kvm, -1
+		s, err := Arm(within(t), c, Options{DowntimeLimit: tc.ask}, drain{})
+		if err == nil {
+			err = s.Disarm(within(t))
+		}
+		if err != nil || q.downtime != tc.want {
+			t.Errorf("%+v: limit %d ms, %v", tc, q.downtime, err)
 		}
 	}
 }
