@@ -23,42 +23,66 @@ const (
 	epoch              = core.DefaultEpoch
 )
 
+// measurePath has both guests fail over by turns, so that what the machine does besides
+// falls on both alike.
 func measurePath(ctx context.Context, r *run) error {
-	restored := map[uint][]float64{}
-	err := onLab(ctx, r, smallMiB, restored, (*pathLab).pauses, (*pathLab).latency, (*pathLab).memory, (*pathLab).outages)
+	small, err := r.lab(ctx, smallMiB)
 	if err != nil {
 		return err
 	}
-	if err := onLab(ctx, r, largeMiB, restored, (*pathLab).memory, (*pathLab).outages); err != nil {
+	defer small.Down()
+	if err := small.steps(ctx, (*pathLab).pauses, (*pathLab).latency, (*pathLab).memory); err != nil {
 		return err
 	}
-	return r.compare(restored)
+	large, err := r.lab(ctx, largeMiB)
+	if err != nil {
+		return err
+	}
+	defer large.Down()
+	if err := large.steps(ctx, (*pathLab).memory); err != nil {
+		return err
+	}
+	return r.outages(ctx, small, large)
 }
 
 // pathLab is a lab of three hosts with a guest g1, on h1 at first.
 type pathLab struct {
 	*run
 	*testbed.Bed
-	memoryMiB uint               // of g1
-	restored  map[uint][]float64 // by the guest's memory: ms from each decision to the guest running
+	memoryMiB uint // of g1
 }
 
-// onLab makes a lab, takes the steps and ends it.
-func onLab(ctx context.Context, r *run, memoryMiB uint, restored map[uint][]float64, steps ...func(*pathLab, context.Context) error) error {
+// lab makes one; whoever has it ends it.
+func (r *run) lab(ctx context.Context, memoryMiB uint) (*pathLab, error) {
 	r.say("a lab of three hosts, a guest of %d MiB", memoryMiB)
 	bed, err := testbed.Up(ctx, testbed.Options{Hosts: 3, Out: filepath.Join(r.out, fmt.Sprint(memoryMiB)),
 		Programs: []string{"test/bench/colodrain"}, Progress: io.Discard})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer bed.Down()
-	p := &pathLab{run: r, Bed: bed, memoryMiB: memoryMiB, restored: restored}
-	for _, step := range append([]func(*pathLab, context.Context) error{(*pathLab).begin}, steps...) {
+	p := &pathLab{run: r, Bed: bed, memoryMiB: memoryMiB}
+	if err := p.steps(ctx, (*pathLab).begin); err != nil {
+		bed.Down()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *pathLab) steps(ctx context.Context, steps ...func(*pathLab, context.Context) error) error {
+	for _, step := range steps {
 		if err := step(p, ctx); err != nil {
-			return fmt.Errorf("guest of %d MiB: %w; logs are in %s/logs", memoryMiB, err, bed.Out)
+			return p.of(err)
 		}
 	}
 	return nil
+}
+
+// of says in which lab an error was.
+func (p *pathLab) of(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("guest of %d MiB: %w; logs are in %s/logs", p.memoryMiB, err, p.Out)
 }
 
 func (p *pathLab) begin(ctx context.Context) error {
