@@ -22,10 +22,11 @@ const (
 
 // Config is how one node listens and to whom it speaks.
 type Config struct {
-	Self    string            // this node's name
-	Listen  string            // host:port for the heartbeats of others; UDP
-	Peers   map[string]string // name to host:port of every other node
-	Cluster string            // heartbeats of a cluster of another name are ignored
+	Self    string          // this node's name
+	Listen  string          // host:port for the heartbeats of others; UDP
+	Second  string          // the same on a network that shares no switch with that of Listen; none if empty
+	Peers   map[string]Peer // every other node, by name
+	Cluster string          // heartbeats of a cluster of another name are ignored
 
 	Interval     time.Duration // between two heartbeats; DefaultInterval if 0
 	Timeout      time.Duration // of silence until a peer is suspected at the latest; DefaultTimeout if 0
@@ -37,6 +38,12 @@ type Config struct {
 	Voter func() Voter
 
 	Now func() time.Time // time.Now if nil
+}
+
+// Peer is where a node listens, each a host:port.
+type Peer struct {
+	Addr   string
+	Second string // empty: nowhere
 }
 
 // Voter is a manager's part in leases, as of the moment it is asked (see package lease).
@@ -52,10 +59,12 @@ type Detector struct {
 	cluster     uint64
 	incarnation uint64
 	listen      *net.UDPConn
+	second      *net.UDPConn // nil: there is no second path
 
 	mu       sync.Mutex // guards what follows
 	table    *judge.Table
 	links    map[string]*link
+	seconds  map[string]*link // to those that have a second path, while this node has one
 	holder   *lease.Holder
 	sequence uint64
 	changed  chan struct{} // closed at the next change, then replaced
@@ -84,88 +93,132 @@ func New(cfg Config) (*Detector, error) {
 	if cfg.Timeout < 2*cfg.Interval {
 		return nil, fmt.Errorf("detector: a timeout of %v leaves no room for one lost heartbeat at an interval of %v; make it at least twice that", cfg.Timeout, cfg.Interval)
 	}
-	addr, err := net.ResolveUDPAddr("udp", cfg.Listen)
+	conn, err := listen(cfg.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("detector: listen address %q: %w", cfg.Listen, err)
+		return nil, err
 	}
-	conn, err := net.ListenUDP("udp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("detector: listen for heartbeats on %s: %w", cfg.Listen, err)
+	var second *net.UDPConn
+	if cfg.Second != "" {
+		if second, err = listen(cfg.Second); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("%w (the second path)", err)
+		}
 	}
 	now := cfg.Now()
 	d := &Detector{
-		cfg: cfg, cluster: clusterHash(cfg.Cluster), incarnation: uint64(now.UnixNano()), listen: conn,
+		cfg: cfg, cluster: clusterHash(cfg.Cluster), incarnation: uint64(now.UnixNano()), listen: conn, second: second,
 		holder: lease.NewHolder(cfg.Self, uint64(now.UnixNano())),
-		table:  judge.New(cfg.Self, cfg.Timeout, cfg.ProcessGrace), links: map[string]*link{}, changed: make(chan struct{}),
+		table:  judge.New(cfg.Self, cfg.Timeout, cfg.ProcessGrace), links: map[string]*link{}, seconds: map[string]*link{}, changed: make(chan struct{}),
 	}
 	d.table.Adapt(cfg.Floor)
 	d.SetPeers(cfg.Peers)
 	return d, nil
 }
 
+func listen(hostPort string) (*net.UDPConn, error) {
+	addr, err := net.ResolveUDPAddr("udp", hostPort)
+	if err != nil {
+		return nil, fmt.Errorf("detector: listen address %q: %w", hostPort, err)
+	}
+	conn, err := net.ListenUDP("udp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("detector: listen for heartbeats on %s: %w", hostPort, err)
+	}
+	return conn, nil
+}
+
 // SetPeers replaces the peers; what is known of those who stay is kept. This node's own
 // name in it is passed over.
-func (d *Detector) SetPeers(peers map[string]string) {
+func (d *Detector) SetPeers(peers map[string]Peer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	peers = maps.Clone(peers)
-	delete(peers, d.cfg.Self)
-	for name, l := range d.links {
-		if peers[name] != l.addr {
-			l.close()
-			delete(d.links, name)
+	first, second := map[string]string{}, map[string]string{}
+	for name, p := range peers {
+		if name == d.cfg.Self {
+			continue
+		}
+		first[name] = p.Addr
+		if d.second != nil && p.Second != "" {
+			second[name] = p.Second
 		}
 	}
-	for name, addr := range peers {
-		if d.links[name] == nil {
-			d.links[name] = &link{addr: addr}
-		}
-	}
-	d.table.SetPeers(slices.Collect(maps.Keys(peers)), d.cfg.Now())
+	relink(d.links, first)
+	relink(d.seconds, second)
+	d.table.SetPeers(slices.Collect(maps.Keys(first)), d.cfg.Now())
 	d.pulseLocked()
 }
 
 // Run sends, listens and judges until ctx ends, which is no error. A Detector runs once.
 func (d *Detector) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { d.listen.Close() })
+	stop := context.AfterFunc(ctx, d.closeListeners)
 	defer stop()
 	defer d.closeAll()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	beating, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer d.closeListeners() // ends the second path
 	wg.Go(func() { d.beat(beating) })
-	if err := d.receive(); ctx.Err() == nil {
+	if d.second != nil {
+		wg.Go(func() { _ = receive(d.second, d.heardSecond) }) // a path less is what the first is for
+	}
+	if err := receive(d.listen, d.heard); ctx.Err() == nil {
 		return fmt.Errorf("detector: read heartbeats on %s: %w", d.cfg.Listen, err)
 	}
 	return nil
 }
 
-func (d *Detector) closeAll() {
+func (d *Detector) closeListeners() {
 	d.listen.Close()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, l := range d.links {
-		l.close()
+	if d.second != nil {
+		d.second.Close()
 	}
 }
 
+func (d *Detector) closeAll() {
+	d.closeListeners()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	relink(d.links, nil)
+	relink(d.seconds, nil)
+}
+
 // receive ends when the socket is closed.
-func (d *Detector) receive() error {
+func receive(conn *net.UDPConn, take func([]byte)) error {
 	buf := make([]byte, maxPacket)
 	for {
-		n, _, err := d.listen.ReadFromUDPAddrPort(buf)
+		n, _, err := conn.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return err
 		}
-		if p, err := unmarshal(buf[:n], d.cluster); err == nil {
-			d.mu.Lock()
-			if d.table.Heard(p.Heartbeat, d.cfg.Now()) {
-				d.pulseLocked()
-			}
-			d.holder.Heard(p.Sender, p.echo)
-			d.mu.Unlock()
-		}
+		take(buf[:n])
+	}
+}
+
+func (d *Detector) heard(b []byte) {
+	p, err := unmarshal(b, d.cluster)
+	if err != nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.table.Heard(p.Heartbeat, d.cfg.Now()) {
+		d.pulseLocked()
+	}
+	d.holder.Heard(p.Sender, p.echo)
+}
+
+// heardSecond passes over the echo: there are no leases by the second path, whose rules
+// know one path only.
+func (d *Detector) heardSecond(b []byte) {
+	p, err := unmarshal(b, d.cluster)
+	if err != nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.table.HeardSecond(p.Heartbeat, d.cfg.Now()) {
+		d.pulseLocked()
 	}
 }
 
@@ -206,9 +259,12 @@ func (d *Detector) once(due bool) {
 	v := d.voter() // after the echoes: rule R2 of package lease
 	d.holder.Sending(d.sequence, d.cfg.Now())
 	for name, l := range d.links {
-		if l.send(appendEcho(b, v.complete(name, echoes[name])), d.localIP()) {
+		if l.send(appendEcho(b, v.complete(name, echoes[name])), localIP(d.listen)) {
 			d.table.Refused(name, now)
 		}
+	}
+	for _, l := range d.seconds {
+		l.send(b, localIP(d.second))
 	}
 }
 
@@ -228,8 +284,8 @@ func (v Voter) complete(name string, e lease.Echo) lease.Echo {
 }
 
 // localIP is the address that heartbeats leave from: the one that we listen on.
-func (d *Detector) localIP() net.IP {
-	ip := d.listen.LocalAddr().(*net.UDPAddr).IP
+func localIP(listen *net.UDPConn) net.IP {
+	ip := listen.LocalAddr().(*net.UDPAddr).IP
 	if ip.IsUnspecified() {
 		return nil
 	}

@@ -22,7 +22,7 @@ type node struct {
 
 func start(t *testing.T, name, listen string) *node {
 	t.Helper()
-	d, err := New(Config{Self: name, Listen: listen, Cluster: "test", ProcessGrace: 400 * time.Millisecond, Timeout: 200 * time.Millisecond})
+	d, err := New(Config{Self: name, Listen: listen, Second: "127.0.0.1:0", Cluster: "test", ProcessGrace: 400 * time.Millisecond, Timeout: 200 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,10 +65,10 @@ func (n *node) until(t *testing.T, what string, ok func() bool) {
 func TestLoopback(t *testing.T) {
 	names := []string{"a", "b", "c"}
 	nodes := map[string]*node{}
-	peers := map[string]string{}
+	peers := map[string]Peer{}
 	for _, n := range names {
 		nodes[n] = start(t, n, "127.0.0.1:0")
-		peers[n] = nodes[n].addr
+		peers[n] = Peer{Addr: nodes[n].addr}
 	}
 	for _, n := range nodes {
 		n.SetPeers(peers)
@@ -105,7 +105,7 @@ func TestSilentHost(t *testing.T) {
 	}
 	defer mute.Close()
 	a, b := start(t, "a", "127.0.0.1:0"), start(t, "b", "127.0.0.1:0")
-	peers := map[string]string{"a": a.addr, "b": b.addr, "h": mute.LocalAddr().String()}
+	peers := map[string]Peer{"a": {Addr: a.addr}, "b": {Addr: b.addr}, "h": {Addr: mute.LocalAddr().String()}}
 	a.SetPeers(peers)
 	b.SetPeers(peers)
 	voters := []string{"a", "b", "h"}
@@ -119,6 +119,26 @@ func TestSilentHost(t *testing.T) {
 	b.stop()
 }
 
+// TestSecondPathShell cuts the first path only: what b sends there goes to nobody.
+func TestSecondPathShell(t *testing.T) {
+	mute, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	a, b := start(t, "a", "127.0.0.1:0"), start(t, "b", "127.0.0.1:0")
+	second := func(n *node) string { return n.second.LocalAddr().String() }
+	a.SetPeers(map[string]Peer{"b": {Addr: b.addr, Second: second(b)}})
+	b.SetPeers(map[string]Peer{"a": {Addr: mute.LocalAddr().String(), Second: second(a)}})
+	a.until(t, "b on its second path", func() bool { return a.Status()["b"].State == SecondPath })
+	if b.Status()["a"].State != Alive {
+		t.Fatal("b does not hear a")
+	}
+	a.until(t, "b given up all the same", func() bool { return a.Status()["b"].Suspect })
+	b.stop()
+	a.until(t, "b's process gone", func() bool { return a.Status()["b"].State == ProcessDown })
+}
+
 func TestNewRefusesBadConfig(t *testing.T) {
 	taken := start(t, "a", "127.0.0.1:0")
 	for _, cfg := range []Config{
@@ -127,6 +147,7 @@ func TestNewRefusesBadConfig(t *testing.T) {
 		{Self: "a", Listen: "nonsense"},
 		{Self: "a", Listen: "127.0.0.1:0", Interval: time.Second, Timeout: time.Second},
 		{Self: "a", Listen: taken.addr},
+		{Self: "a", Listen: "127.0.0.1:0", Second: taken.addr},
 	} {
 		if _, err := New(cfg); err == nil {
 			t.Errorf("%+v was taken", cfg)

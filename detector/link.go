@@ -36,6 +36,21 @@ func (l *link) send(b []byte, local net.IP) (refused bool) {
 	return false
 }
 
+// relink makes links those to addrs, host:port by name, and keeps what is right.
+func relink(links map[string]*link, addrs map[string]string) {
+	for name, l := range links {
+		if addrs[name] != l.addr {
+			l.close()
+			delete(links, name)
+		}
+	}
+	for name, addr := range addrs {
+		if links[name] == nil {
+			links[name] = &link{addr: addr}
+		}
+	}
+}
+
 func (l *link) close() {
 	if l.conn != nil {
 		l.conn.Close()

@@ -15,6 +15,7 @@ const (
 	Alive       = judge.Alive
 	Silent      = judge.Silent
 	ProcessDown = judge.ProcessDown
+	SecondPath  = judge.SecondPath
 )
 
 // PeerStatus is what this node knows about one peer.

@@ -29,6 +29,7 @@ func (a *app) serve() *cobra.Command {
 	f.StringVar(&path, "config", config.DefaultPath, "configuration file; flags override it")
 	f.StringVar(&flags.Node, "node", "", "name of this node (default: the host's)")
 	f.StringVar(&flags.Addr, "addr", "", "its management address")
+	f.StringVar(&flags.Second, "second-addr", "", "its address on a network of other switches: no host is given up at once that is heard there")
 	f.StringVar(&managers, "managers", "", "name=address of the managers, with commas, the same on every node")
 	f.StringVar(&flags.DataDir, "data", "", "where the managers' log is kept (default /var/lib/hamgr)")
 	f.StringVar(&flags.LibvirtURI, "libvirt", "", "libvirt connection (default qemu:///system)")
@@ -48,7 +49,7 @@ func configuration(path, managers string, flags config.Config) (config.Config, e
 		to   *string
 		from string
 	}{
-		{&cfg.Node, flags.Node}, {&cfg.Addr, flags.Addr}, {&cfg.DataDir, flags.DataDir}, {&cfg.Socket, flags.Socket},
+		{&cfg.Node, flags.Node}, {&cfg.Addr, flags.Addr}, {&cfg.Second, flags.Second}, {&cfg.DataDir, flags.DataDir}, {&cfg.Socket, flags.Socket},
 		{&cfg.LibvirtURI, flags.LibvirtURI}, {&cfg.MemoryDir, flags.MemoryDir}, {&cfg.InspectorURL, flags.InspectorURL},
 		{&cfg.Trace, flags.Trace},
 	} {

@@ -10,5 +10,8 @@
 //	                     kernel refuses / no longer refuses
 //
 // ProcessDown is a host whose kernel answers for a process that is gone: it is suspected
-// only after a grace, the time to be restarted.
+// only after a grace, the time to be restarted. SecondPath, in Silent's place, is a host
+// that is heard on another network than the one on which the managers agree and checkpoints
+// go: a switch, perhaps, that restarts. It is suspected after a detour only; not never, as a
+// guest whose checkpoints reach nobody is cut off. A host that lost power is silent on both.
 package judge

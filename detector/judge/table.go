@@ -17,6 +17,7 @@ const (
 	Alive       State = "alive"
 	Silent      State = "silent"
 	ProcessDown State = "process-down"
+	SecondPath  State = "second-path" // heard there, and not where it should be
 )
 
 // refusalFresh is for how long a refusal proves the peer's kernel alive: longer than
@@ -28,7 +29,7 @@ type PeerStatus struct {
 	State     State
 	Suspect   bool            // this node's own vote
 	LastHeard time.Time       // last heartbeat; when the peer was added, if there was none
-	HostSeen  time.Time       // last sign of life of its kernel, a heartbeat or a refusal
+	HostSeen  time.Time       // last sign of life of its kernel: a heartbeat on any path, or a refusal
 	Since     time.Time       // of State
 	Started   uint64          // its incarnation: another number is another process; 0 before the first heartbeat
 	Suspects  map[string]bool // whom that peer suspects; not for writing
@@ -48,6 +49,7 @@ type Table struct {
 	timeout time.Duration
 	floor   time.Duration // of the patience with a peer, see Adapt; timeout if not adapted
 	grace   time.Duration
+	detour  time.Duration // of silence until one heard on the second path only is suspected
 	peers   map[string]*peer
 	ticked  time.Time
 }
@@ -57,14 +59,24 @@ type peer struct {
 	sequence  uint64
 	beats     int           // heartbeats of this incarnation, up to adaptAfter
 	widest    time.Duration // gap between two of them, fading
+	second    place         // on the second path
 	refused   time.Time     // last refusal
 	downSince time.Time     // first refusal since it was heard
 }
 
+// place is how far the heartbeats on a path have got.
+type place struct {
+	incarnation, sequence uint64
+	at                    time.Time
+}
+
+// DefaultDetour is for how long a host is spared that is heard on the second path only.
+const DefaultDetour = time.Second
+
 // New makes the table of the node self. A peer is suspected after timeout of silence, or
 // after grace if its host's kernel answers meanwhile.
 func New(self string, timeout, grace time.Duration) *Table {
-	return &Table{self: self, timeout: timeout, floor: timeout, grace: grace, peers: map[string]*peer{}}
+	return &Table{self: self, timeout: timeout, floor: timeout, grace: grace, detour: DefaultDetour, peers: map[string]*peer{}}
 }
 
 const (
@@ -142,6 +154,21 @@ func (t *Table) Heard(h Heartbeat, now time.Time) bool {
 	return t.judge(peer, now) || changed
 }
 
+// HeardSecond takes a heartbeat in that came by the second path. It proves that the host
+// lives and says no more: what a node that is cut off thinks of others does not count.
+func (t *Table) HeardSecond(h Heartbeat, now time.Time) bool {
+	peer := t.peers[h.Sender]
+	if peer == nil || h.Incarnation == peer.second.incarnation && h.Sequence <= peer.second.sequence {
+		return false
+	}
+	if h.Incarnation < max(peer.second.incarnation, peer.Started) && now.Sub(peer.second.at) < t.timeout {
+		return false
+	}
+	peer.second = place{h.Incarnation, h.Sequence, now}
+	peer.HostSeen = now
+	return t.judge(peer, now)
+}
+
 // same says whether set is made of names; a sender names nobody twice.
 func same(set map[string]bool, names []string) bool {
 	if len(set) != len(names) {
@@ -174,6 +201,7 @@ func (t *Table) Tick(now time.Time) bool {
 		for _, p := range t.peers {
 			p.LastHeard, p.HostSeen = shift(p.LastHeard, gap), shift(p.HostSeen, gap)
 			p.refused, p.downSince = shift(p.refused, gap), shift(p.downSince, gap)
+			p.second.at = shift(p.second.at, gap)
 		}
 	}
 	t.ticked = now
@@ -198,6 +226,8 @@ func (t *Table) judge(p *peer, now time.Time) bool {
 	case now.Sub(p.LastHeard) < t.patience(p):
 	case !p.refused.IsZero() && now.Sub(p.refused) < refusalFresh:
 		state, suspect = ProcessDown, now.Sub(p.downSince) >= t.grace
+	case !p.second.at.IsZero() && now.Sub(p.second.at) < t.patience(p):
+		state, suspect = SecondPath, now.Sub(p.LastHeard) >= t.detour
 	default:
 		state, suspect = Silent, true
 	}
@@ -209,11 +239,11 @@ func (t *Table) judge(p *peer, now time.Time) bool {
 	return changed
 }
 
-// Isolated says that no peer's kernel gives a sign of life, though there are peers: the
-// one cut off may be this node.
+// Isolated says that no peer's kernel gives a sign of life where it should, though there
+// are peers: the one cut off may be this node.
 func (t *Table) Isolated() bool {
 	for _, p := range t.peers {
-		if p.State != Silent {
+		if p.State != Silent && p.State != SecondPath {
 			return false
 		}
 	}
@@ -296,7 +326,12 @@ func (t *Table) cause(name string, votes, voters int, now time.Time) string {
 	switch p.State {
 	case ProcessDown:
 		return fmt.Sprintf("hamgr on %s has been gone for %v though its host answers; %s", name, ago, by)
+	case SecondPath:
+		return fmt.Sprintf("no heartbeat from %s for %v, though it is heard on its second path; %s", name, ago, by)
 	case Silent:
+		if at := p.second.at; !at.IsZero() {
+			return fmt.Sprintf("no heartbeat from %s for %v, on its second path for %v; %s", name, ago, now.Sub(at).Round(time.Millisecond), by)
+		}
 		return fmt.Sprintf("no heartbeat from %s for %v; %s", name, ago, by)
 	}
 	return by

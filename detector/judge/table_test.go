@@ -175,3 +175,43 @@ func TestSetPeersKeepsWhatIsKnown(t *testing.T) {
 		t.Fatalf("peers %v", got)
 	}
 }
+
+// A host that is heard on the second path gets a detour's time; one that is heard on none,
+// no more than before.
+func TestSecondPath(t *testing.T) {
+	r := newRig(t, "b", "c", "d")
+	r.pass(900*time.Millisecond, func() {
+		r.beat("d")
+		r.seq++
+		r.HeardSecond(Heartbeat{Sender: "b", Incarnation: 1, Sequence: r.seq, Suspects: []string{"c"}}, r.now)
+	})
+	r.want("b", SecondPath, false)
+	r.want("c", Silent, true)
+	if r.Votes("c", []string{"b"}) != 0 {
+		t.Fatal("a node that is cut off has a vote")
+	}
+	if r.Silence("b", r.now) != 0 {
+		t.Fatal("a host that is heard counts as silent")
+	}
+	late := Heartbeat{Sender: "b", Incarnation: 1, Sequence: 1}
+	r.pass(240*time.Millisecond, func() { r.beat("d"); r.HeardSecond(late, r.now) })
+	r.want("b", SecondPath, true)
+	r.pass(20*time.Millisecond, func() { r.beat("d"); r.HeardSecond(late, r.now) })
+	r.want("b", Silent, true) // late packets prove nothing
+	if _, cause := r.Suspected("b", []string{"a"}, r.now); !strings.Contains(cause, "second path for 2") {
+		t.Fatal(cause)
+	}
+	r.beat("b")
+	r.want("b", Alive, false)
+}
+
+func TestIsolatedThoughHeardElsewhere(t *testing.T) {
+	r := newRig(t, "b", "c")
+	r.pass(time.Second, func() {
+		r.seq++
+		r.HeardSecond(Heartbeat{Sender: "b", Incarnation: 1, Sequence: r.seq}, r.now)
+	})
+	if !r.Isolated() || !slices.Equal(r.Gossip(), []string{"a"}) {
+		t.Fatalf("isolated %v, gossip %v", r.Isolated(), r.Gossip())
+	}
+}

@@ -32,7 +32,7 @@ type FailoverRequest struct {
 // NodeStatus is a node and what is known of its health.
 type NodeStatus struct {
 	core.Node
-	State       string `json:"state"` // alive, silent, process-down, unknown
+	State       string `json:"state"` // alive, silent, second-path, process-down, unknown
 	LastHeardMS *int64 `json:"last_heard_ms,omitempty"`
 	Leader      bool   `json:"leader,omitempty"`
 }
@@ -63,7 +63,7 @@ func (l NodeLiveness) reachable() bool {
 
 // NodeLiveness is what the detector knows of a node.
 type NodeLiveness struct {
-	State     string    // alive, silent, process-down
+	State     string    // alive, silent, second-path, process-down
 	LastHeard time.Time // its last heartbeat; zero if not known
 }
 

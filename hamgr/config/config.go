@@ -20,10 +20,11 @@ const DefaultPath = "/etc/hamgr/hamgr.yaml"
 
 // Config is all that one node can be told. Durations are written as in 25ms or 8s.
 type Config struct {
-	Node     string            `yaml:"node"`     // this node's name; the host name if empty
-	Addr     string            `yaml:"addr"`     // this node's management address, an IP without port
-	Managers map[string]string `yaml:"managers"` // name to address of the 1, 3 or 5 managers; the same on every node
-	Cluster  string            `yaml:"cluster"`  // keeps apart clusters that share a network
+	Node     string            `yaml:"node"`        // this node's name; the host name if empty
+	Addr     string            `yaml:"addr"`        // this node's management address, an IP without port
+	Second   string            `yaml:"second_addr"` // its address on a network of other switches (the guests', storage's), for heartbeats; may be empty
+	Managers map[string]string `yaml:"managers"`    // name to address of the 1, 3 or 5 managers; the same on every node
+	Cluster  string            `yaml:"cluster"`     // keeps apart clusters that share a network
 
 	DataDir    string `yaml:"data_dir"`    // the log of the cluster; on a disk that keeps its word at a sync
 	Socket     string `yaml:"socket"`      // the API for this host's root, a unix socket

@@ -34,6 +34,12 @@ func checkNode(c Config) (errs []error) {
 	if err := checkAddr(c.Addr); err != nil {
 		errs = append(errs, fmt.Errorf("addr: %w", err))
 	}
+	if err := checkAddr(c.Second); c.Second != "" && err != nil {
+		errs = append(errs, fmt.Errorf("second_addr: %w", err))
+	}
+	if c.Second != "" && c.Second == c.Addr {
+		errs = append(errs, fmt.Errorf("second_addr: %s is addr, too; a second path needs a network of its own", c.Second))
+	}
 	if c.LibvirtURI == "" {
 		errs = append(errs, errors.New("libvirt_uri: empty; qemu:///system is usual"))
 	}

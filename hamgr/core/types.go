@@ -59,8 +59,9 @@ type Protection struct {
 // Node is one host running hamgr serve.
 type Node struct {
 	Name    string `json:"name"`
-	ID      string `json:"id"`   // made once per installation: two hosts with one name are told apart by it
-	Addr    string `json:"addr"` // management address, without port
+	ID      string `json:"id"`                    // made once per installation: two hosts with one name are told apart by it
+	Addr    string `json:"addr"`                  // management address, without port
+	Second  string `json:"second_addr,omitempty"` // where it is heard if not there
 	Manager bool   `json:"manager"`
 	Drained bool   `json:"drained,omitempty"` // the operator wants it empty
 	Boot    string `json:"boot,omitempty"`    // made anew at each start: who sees his own agreed on has caught up

@@ -43,7 +43,7 @@ func Run(ctx context.Context, cfg config.Config) error {
 	}
 	defer moments.Close()
 	c, err := cluster.Open(cluster.Config{
-		Node: cfg.Node, ID: id, Addr: cfg.Addr, Managers: cfg.Managers, Port: cfg.Ports.Raft, Dir: filepath.Join(cfg.DataDir, "raft"),
+		Node: cfg.Node, ID: id, Addr: cfg.Addr, Second: cfg.Second, Managers: cfg.Managers, Port: cfg.Ports.Raft, Dir: filepath.Join(cfg.DataDir, "raft"),
 		Heartbeat: cfg.Raft.Heartbeat, Election: cfg.Raft.Election, LeaderLease: cfg.Raft.LeaderLease, Commit: cfg.Raft.Commit,
 		LeaseWait: cfg.Heartbeat.Timeout,
 	})
@@ -91,14 +91,8 @@ type parts func(name string, f func(context.Context) error)
 
 // watchPeers starts what the cluster needs to live, before libvirt is asked for anything.
 func (n *node) watchPeers(part parts) (err error) {
-	peers := map[string]string{}
-	for name, addr := range n.cfg.Managers {
-		if name != n.cfg.Node {
-			peers[name] = hostPort(addr, n.cfg.Ports.Heartbeat)
-		}
-	}
 	n.detector, err = detector.New(detector.Config{
-		Self: n.cfg.Node, Listen: hostPort(n.cfg.Addr, n.cfg.Ports.Heartbeat), Peers: peers, Cluster: n.cfg.Cluster,
+		Self: n.cfg.Node, Listen: hostPort(n.cfg.Addr, n.cfg.Ports.Heartbeat), Second: n.heartbeats(n.cfg.Second), Peers: n.peers(), Cluster: n.cfg.Cluster,
 		Interval: n.cfg.Heartbeat.Interval, Timeout: n.cfg.Heartbeat.Timeout, ProcessGrace: n.cfg.Heartbeat.Grace,
 		Voter: n.cluster.Voter,
 	})
@@ -124,16 +118,28 @@ func (n *node) followNodes(ctx context.Context) error {
 			return nil
 		case <-changed:
 		}
-		peers := map[string]string{}
-		for name, addr := range n.cfg.Managers {
-			peers[name] = hostPort(addr, n.cfg.Ports.Heartbeat)
-		}
-		for name, other := range n.cluster.State().Nodes {
-			peers[name] = hostPort(other.Addr, n.cfg.Ports.Heartbeat)
-		}
-		delete(peers, n.cfg.Node)
-		n.detector.SetPeers(peers)
+		n.detector.SetPeers(n.peers())
 	}
+}
+
+// peers are the managers, and all nodes that the cluster knows.
+func (n *node) peers() map[string]detector.Peer {
+	peers := map[string]detector.Peer{}
+	for name, addr := range n.cfg.Managers {
+		peers[name] = detector.Peer{Addr: n.heartbeats(addr)}
+	}
+	for name, other := range n.cluster.State().Nodes {
+		peers[name] = detector.Peer{Addr: n.heartbeats(other.Addr), Second: n.heartbeats(other.Second)}
+	}
+	return peers
+}
+
+// heartbeats is where a node at addr listens for them; nowhere at no address.
+func (n *node) heartbeats(addr string) string {
+	if addr == "" {
+		return ""
+	}
+	return hostPort(addr, n.cfg.Ports.Heartbeat)
 }
 
 // work starts the agent and the API once this node is one of the cluster.

@@ -113,7 +113,7 @@ func services(host, managers string, serve func([]string) []string) []lab.Servic
 	if host == "client" {
 		return []lab.Service{{Name: "inspector", Args: []string{"/opt/hamgr/bin/inspector", "/var/log/lab/alarms.jsonl"}}}
 	}
-	args := []string{"/opt/hamgr/bin/hamgr", "serve", "--node", host, "--addr", "10.77.0." + host[1:],
+	args := []string{"/opt/hamgr/bin/hamgr", "serve", "--node", host, "--addr", "10.77.0." + host[1:], "--second-addr", "10.78.0." + host[1:],
 		"--managers", managers, "--inspector", "http://10.77.0.100:12345"}
 	if serve != nil {
 		args = serve(args)
