@@ -144,17 +144,17 @@ func TestProtect(t *testing.T) {
 		api.Failure(api.CodeUnreachable, "", "a moment"), protection(core.Protected, 1, nil)}
 	n.want(t, 0, "web1 is protected: h1 -> h2\n", "web1: copying memory from h1 to h2\nweb1: copying memory from h1 to h2, 60 %\n",
 		"protect", "web1", "--backup", "h2", "--epoch", "10ms")
-	if want := `POST /v1/protections {"domain":"web1","backup":"h2","epoch_ms":10,"mode":"buffer"}`; n.asked[0] != want {
+	if want := `POST /v1/protections {"domain":"web1","backup":"h2","epoch_ms":10,"mode":"buffer","on_loss":"stop"}`; n.asked[0] != want {
 		t.Errorf("asked %s", n.asked[0])
 	}
 	n.want(t, 0, `"phase": "protected"`, "", "protect", "web1", "-o", "json")
 	n.want(t, 0, "web1 is syncing", "", "protect", "web1", "--wait=false", "--input", "off")
-	if got := n.asked[len(n.asked)-1]; got != `POST /v1/protections {"domain":"web1","mode":"buffer","input":false}` {
+	if got := n.asked[len(n.asked)-1]; got != `POST /v1/protections {"domain":"web1","mode":"buffer","input":false,"on_loss":"stop"}` {
 		t.Errorf("asked %s", got)
 	}
 	n.want(t, 2, "", "--input perhaps; give on or off", "protect", "web1", "--input", "perhaps")
 	n.want(t, 0, "web1 is syncing", "", "protect", "web1", "--wait=false")
-	if got := n.asked[len(n.asked)-1]; got != `POST /v1/protections {"domain":"web1","mode":"buffer"}` {
+	if got := n.asked[len(n.asked)-1]; got != `POST /v1/protections {"domain":"web1","mode":"buffer","on_loss":"stop"}` {
 		t.Errorf("asked %s", got)
 	}
 }

@@ -15,13 +15,13 @@ import (
 func (a *app) protect() *cobra.Command {
 	var q api.ProtectRequest
 	var epoch, limit time.Duration
-	var mode, input string
+	var mode, input, loss string
 	var wait bool
 	c := &cobra.Command{
 		Use: "protect <domain>", Short: "Keep a running domain alive when its host dies", Args: cobra.ExactArgs(1),
 		Example: "  hamgr protect web1\n  hamgr protect web1 --backup h2 --epoch 10ms\n  hamgr protect web1 --wait=false",
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			q.Domain, q.Mode = args[0], core.Mode(mode)
+			q.Domain, q.Mode, q.OnLoss = args[0], core.Mode(mode), core.LossPolicy(loss)
 			if q.EpochMS, err = milliseconds(epoch, cmd.Flags().Changed("epoch")); err != nil {
 				return err
 			}
@@ -50,10 +50,12 @@ func (a *app) protect() *cobra.Command {
 	f.DurationVar(&epoch, "epoch", 0, "time between two checkpoints, half of which is added to the latency (default: the node's, 25ms)")
 	f.StringVar(&mode, "mode", string(core.Buffer), modeHelp)
 	f.StringVar(&input, "input", "on", "copy what goes to the guest to its backup, which delivers it after a failover: on or off")
+	f.StringVar(&loss, "on-loss", string(core.OnLossStop), "when no copy of its memory is left: stop, leave it to you, or restart, start it anew elsewhere\n(its disks must be within reach there, and refuse a host that was cut off)")
 	f.BoolVar(&wait, "wait", true, "wait until the first checkpoint is committed")
 	f.DurationVar(&limit, "timeout", 10*time.Minute, "how long to wait for that; the copy goes on after it")
 	_ = c.RegisterFlagCompletionFunc("backup", a.completeNodes)
 	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions(modes, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("on-loss", cobra.FixedCompletions([]string{string(core.OnLossStop), string(core.OnLossRestart)}, cobra.ShellCompDirectiveNoFileComp))
 	_ = c.RegisterFlagCompletionFunc("input", cobra.FixedCompletions([]string{"on", "off"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }

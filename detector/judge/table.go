@@ -33,6 +33,8 @@ type PeerStatus struct {
 	Since     time.Time       // of State
 	Started   uint64          // its incarnation: another number is another process; 0 before the first heartbeat
 	Suspects  map[string]bool // whom that peer suspects; not for writing
+
+	Suspicions uint64 // how often this node has begun to suspect it
 }
 
 // Heartbeat is what a peer says of itself and of others.
@@ -235,6 +237,9 @@ func (t *Table) judge(p *peer, now time.Time) bool {
 	if state != p.State {
 		p.Since = now
 	}
+	if suspect && !p.Suspect {
+		p.Suspicions++
+	}
 	p.State, p.Suspect = state, suspect
 	return changed
 }
@@ -327,7 +332,7 @@ func (t *Table) cause(name string, votes, voters int, now time.Time) string {
 	case ProcessDown:
 		return fmt.Sprintf("hamgr on %s has been gone for %v though its host answers; %s", name, ago, by)
 	case SecondPath:
-		return fmt.Sprintf("no heartbeat from %s for %v, though it is heard on its second path; %s", name, ago, by)
+		return fmt.Sprintf("%s is heard on its second path only, no heartbeat for %v; %s", name, ago, by)
 	case Silent:
 		if at := p.second.at; !at.IsZero() {
 			return fmt.Sprintf("no heartbeat from %s for %v, on its second path for %v; %s", name, ago, now.Sub(at).Round(time.Millisecond), by)

@@ -56,6 +56,12 @@ func TestSilenceIsSuspected(t *testing.T) {
 	if !r.beat("c") {
 		t.Fatal("a return is no change")
 	}
+	r.beat("b")
+	r.pass(time.Second, func() { r.beat("b") })
+	if n := r.Status()["c"].Suspicions; n != 2 || r.Status()["b"].Suspicions != 0 {
+		t.Fatalf("c was suspected %d times, b %d", n, r.Status()["b"].Suspicions)
+	}
+	r.beat("c")
 	r.want("c", Alive, false)
 }
 

@@ -73,6 +73,16 @@ func (a *Agent) Domain(ctx context.Context, name string) (DomainInfo, error) {
 	return d, nil
 }
 
+// Definition is libvirt's XML of a domain of this host, fit to start it elsewhere, with its
+// secrets. Errors: domain.ErrNoDomain.
+func (a *Agent) Definition(ctx context.Context, name string) (string, error) {
+	if err := a.up(ctx); err != nil {
+		return "", err
+	}
+	i, err := a.host.Lookup(ctx, name)
+	return i.XML, err
+}
+
 // BackupCheck says why this node cannot hold a replica; nil: it can.
 func (a *Agent) BackupCheck(ctx context.Context, r BackupRequest) error {
 	if err := a.up(ctx); err != nil {

@@ -130,6 +130,8 @@ func (p *primary) run(ctx context.Context) {
 				g := p.look(ctx, false)
 				return rules.AfterRestore(*o, g), g != rules.Unknown
 			})
+		case rules.Start:
+			p.report(ctx, o, func(ctx context.Context) (core.Command, bool) { return p.startAnew(ctx, *o) })
 		case rules.Stop:
 			return
 		}

@@ -15,6 +15,7 @@ const (
 	Solo      = "hamgr.protection.solo"
 	Protected = "hamgr.protection.protected"
 	Lost      = "hamgr.protection.lost"
+	Restart   = "hamgr.protection.restart" // anew: state was lost
 )
 
 // Alarm is one event of Doctor's list.
@@ -27,7 +28,7 @@ type Alarm struct {
 // Alarming says whether the event is one that inspectors are told.
 func Alarming(e core.Event) bool {
 	switch e.Kind {
-	case core.FailOver, core.GoSolo, core.Synced, core.MarkLost:
+	case core.FailOver, core.GoSolo, core.Synced, core.MarkLost, core.Restart:
 		return true
 	}
 	return false
@@ -53,6 +54,8 @@ func From(e core.Event) (a Alarm, ok bool) {
 		a.Type, status, severity = Protected, "up", "CLEARED"
 	case core.MarkLost:
 		a.Type, severity = Lost, "CRITICAL"
+	case core.Restart:
+		a.Type, severity = Restart, "CRITICAL"
 	}
 	a.Time = e.Time.UTC().Format("2006-01-02T15:04:05.000000")
 	a.Details = map[string]string{

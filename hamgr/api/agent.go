@@ -23,6 +23,9 @@ type Agent interface {
 	// Domain describes a domain of this host and what keeps it from being protected.
 	// Errors: ErrNoDomain.
 	Domain(ctx context.Context, name string) (DomainInfo, error)
+	// Definition is the XML to start a domain of this host elsewhere with, with its secrets.
+	// Errors: ErrNoDomain.
+	Definition(ctx context.Context, name string) (string, error)
 	// BackupCheck says why this host cannot hold a replica; nil: it can.
 	BackupCheck(ctx context.Context, r BackupRequest) error
 	// Stats are those of the protections whose primary is here, by domain.

@@ -20,6 +20,7 @@
 //
 //	POST   /v1/propose                         core.Command
 //	GET    /v1/agent/domains/{name}            DomainInfo of this host
+//	GET    /v1/agent/domains/{name}/definition its XML, a string, with secrets
 //	POST   /v1/agent/backup-check              BackupRequest; refused with the reason
 //	GET    /v1/agent/stats                     map of domain to Stats, for the primaries here
 //

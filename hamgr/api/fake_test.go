@@ -166,6 +166,10 @@ type fakeAgent struct {
 	stats   func() map[string]Stats
 }
 
+func (a *fakeAgent) Definition(_ context.Context, name string) (string, error) {
+	return "<domain><name>" + name + "</name></domain>", nil
+}
+
 func (a *fakeAgent) Domain(_ context.Context, name string) (DomainInfo, error) {
 	if a.broken != nil {
 		return DomainInfo{}, a.broken

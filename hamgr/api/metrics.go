@@ -15,6 +15,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	leaderDesc     = desc("leader", "1 if this node leads the managers.")
 	nodeDesc       = desc("node_alive", "1 if heartbeats come from the node.", "node")
+	suspectedDesc  = desc("node_suspicions_total", "How often this node has begun to suspect the node.", "node")
 	protectionDesc = desc("protection_info", "1; the protection's place and phase are the labels.", "domain", "primary", "backup", "phase")
 	generationDesc = desc("protection_generation", "Raised by every change of who may run or emit.", "domain")
 
@@ -47,6 +48,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(leaderDesc, yes(c.s.Cluster.IsLeader()))
 	for _, n := range c.s.nodeList(st) {
 		gauge(nodeDesc, yes(n.State == alive), n.Name)
+		counter(suspectedDesc, n.Suspicions, n.Name)
 	}
 	for name, p := range st.Protections {
 		gauge(protectionDesc, 1, name, p.Primary, p.Backup, string(p.Phase))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -49,7 +50,14 @@ func (s *Server) protect(r *http.Request, in json.RawMessage) (any, error) {
 	if p.Backup, err = s.chooseBackup(ctx, st, p, info); err != nil {
 		return nil, err
 	}
-	if err := s.agree(ctx, core.Command{Kind: core.Protect, Domain: p.Domain, Protection: &p, Cause: byOperator}); err != nil {
+	c := core.Command{Kind: core.Protect, Domain: p.Domain, Protection: &p, Cause: byOperator}
+	if p.OnLoss == core.OnLossRestart {
+		path := "/v1/agent/domains/" + url.PathEscape(p.Domain) + "/definition"
+		if err := s.peer(st.Nodes[node].Addr).Do(ctx, http.MethodGet, path, nil, &c.Definition); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.agree(ctx, c); err != nil {
 		return nil, err
 	}
 	return s.Cluster.State().Protections[p.Domain], nil
@@ -57,7 +65,7 @@ func (s *Server) protect(r *http.Request, in json.RawMessage) (any, error) {
 
 // order is the request as a protection that still lacks its hosts.
 func (s *Server) order(q ProtectRequest, st core.State) (core.Protection, error) {
-	p := core.Protection{Domain: q.Domain, Pinned: q.Backup, Mode: q.Mode, Epoch: s.Epoch}
+	p := core.Protection{Domain: q.Domain, Pinned: q.Backup, Mode: q.Mode, Epoch: s.Epoch, OnLoss: q.OnLoss}
 	p.Input = q.Input == nil || *q.Input
 	if p.Mode == "" {
 		p.Mode = core.Buffer
@@ -75,6 +83,8 @@ func (s *Server) order(q ProtectRequest, st core.State) (core.Protection, error)
 		return p, Failure(CodeBadRequest, "25ms is usual", "an epoch of %d ms; it must be from %s to %s", q.EpochMS, minEpoch, maxEpoch)
 	case p.Mode != core.Buffer && p.Mode != core.Checkpoint:
 		return p, noMode(p.Mode)
+	case p.OnLoss != "" && p.OnLoss != core.OnLossStop && p.OnLoss != core.OnLossRestart:
+		return p, Failure(CodeBadRequest, "stop leaves a lost guest to you; restart starts it anew on another host, without its memory", "there is no policy %q for a loss, only %s and %s", p.OnLoss, core.OnLossStop, core.OnLossRestart)
 	case protected:
 		return p, Failure(CodeConflict, "hamgr status shows it, hamgr unprotect "+q.Domain+" ends it",
 			"%s is already protected: %s, %s -> %s", q.Domain, old.Phase, old.Primary, orNone(old.Backup))

@@ -191,3 +191,19 @@ func TestUnprotect(t *testing.T) {
 		t.Fatal(err, w.agreed.Protections)
 	}
 }
+
+func TestProtectForALoss(t *testing.T) {
+	w := newWorld(t, "h1", "h1", "h2", "h3")
+	w.nodes["h2"].agent.domains["web1"] = running("web1")
+	var p core.Protection
+	if err := post(t, w.client("h3"), "/v1/protections", ProtectRequest{Domain: "web1", OnLoss: core.OnLossRestart}, &p); err != nil || p.OnLoss != core.OnLossRestart {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if d := w.nodes["h1"].server.Cluster.State().Definitions["web1"]; !strings.Contains(d, "<name>web1</name>") {
+		t.Errorf("definition: %q", d)
+	}
+	err := post(t, w.client("h3"), "/v1/protections", ProtectRequest{Domain: "web2", OnLoss: "reboot"}, &p)
+	if !isCode(err, CodeBadRequest) {
+		t.Errorf("a policy that does not exist: %v", err)
+	}
+}

@@ -67,6 +67,7 @@ func (s *Server) Handler() http.Handler {
 	m.HandleFunc("POST /v1/nodes/{node}/undrain", s.onLeader(s.undrain))
 	m.HandleFunc("POST /v1/propose", s.onLeader(s.propose))
 	m.HandleFunc("GET /v1/agent/domains/{name}", answer(s.agentDomain))
+	m.HandleFunc("GET /v1/agent/domains/{name}/definition", answer(s.agentDefinition))
 	m.HandleFunc("POST /v1/agent/backup-check", answer(s.backupCheck))
 	m.HandleFunc("GET /v1/agent/stats", answer(s.agentStats))
 	m.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
@@ -165,6 +166,10 @@ func (s *Server) agentStats(*http.Request, json.RawMessage) (any, error) { retur
 
 func (s *Server) agentDomain(r *http.Request, _ json.RawMessage) (any, error) {
 	return s.Agent.Domain(r.Context(), r.PathValue("name"))
+}
+
+func (s *Server) agentDefinition(r *http.Request, _ json.RawMessage) (any, error) {
+	return s.Agent.Definition(r.Context(), r.PathValue("name"))
 }
 
 func (s *Server) backupCheck(r *http.Request, in json.RawMessage) (any, error) {

@@ -20,7 +20,7 @@ func TestStatus(t *testing.T) {
 	w.nodes["h1"].agent.stats = func() map[string]Stats { return map[string]Stats{"web1": {Epochs: 42, PauseP50: 1.5}} }
 	w.set(func() { w.live["h3"] = "silent" })
 	w.nodes["h2"].server.Liveness = func() map[string]NodeLiveness {
-		return map[string]NodeLiveness{"h1": {alive, time.Now().Add(-30 * time.Millisecond)}, "h3": {"silent", time.Now().Add(-time.Minute)}}
+		return map[string]NodeLiveness{"h1": {State: alive, LastHeard: time.Now().Add(-30 * time.Millisecond)}, "h3": {State: "silent", LastHeard: time.Now().Add(-time.Minute)}}
 	}
 	s, err := w.client("h2").Status(t.Context())
 	if err != nil {

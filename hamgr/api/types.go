@@ -12,11 +12,12 @@ const Port = 7400
 
 // ProtectRequest asks for a protection.
 type ProtectRequest struct {
-	Domain  string    `json:"domain"`
-	Backup  string    `json:"backup,omitempty"`   // the only node allowed; empty: chosen
-	EpochMS int       `json:"epoch_ms,omitempty"` // between two checkpoints; 0: the node's default
-	Mode    core.Mode `json:"mode,omitempty"`     // empty: buffer
-	Input   *bool     `json:"input,omitempty"`    // copy the guest's input to the backup; none: yes
+	Domain  string          `json:"domain"`
+	Backup  string          `json:"backup,omitempty"`   // the only node allowed; empty: chosen
+	EpochMS int             `json:"epoch_ms,omitempty"` // between two checkpoints; 0: the node's default
+	Mode    core.Mode       `json:"mode,omitempty"`     // empty: buffer
+	Input   *bool           `json:"input,omitempty"`    // copy the guest's input to the backup; none: yes
+	OnLoss  core.LossPolicy `json:"on_loss,omitempty"`  // empty: stop
 }
 
 // ChangeRequest changes a protection while it is in force.
@@ -35,6 +36,7 @@ type NodeStatus struct {
 	State       string `json:"state"` // alive, silent, second-path, process-down, unknown
 	LastHeardMS *int64 `json:"last_heard_ms,omitempty"`
 	Leader      bool   `json:"leader,omitempty"`
+	Suspicions  uint64 `json:"suspicions"` // how often the answering node has begun to suspect it
 }
 
 // ProtectionStatus is a protection and its primary's measurements, when it answers.
@@ -65,6 +67,8 @@ func (l NodeLiveness) reachable() bool {
 type NodeLiveness struct {
 	State     string    // alive, silent, second-path, process-down
 	LastHeard time.Time // its last heartbeat; zero if not known
+
+	Suspicions uint64 // how often this node has begun to suspect it
 }
 
 // The states that the server knows by name.

@@ -23,7 +23,8 @@ var steps = map[Kind]step{
 	FailOver: {from: []Phase{Protected}, to: Recovering, raises: true, change: failOver},
 	Move:     {from: []Phase{Protected}, to: Protected, change: move},
 	Stay:     {from: []Phase{Protected}, to: Protected, change: stay},
-	Restored: {from: []Phase{Recovering, Lost}, to: Solo, change: aboutPrimary},
+	Restored: {from: []Phase{Recovering, Lost}, to: Solo, change: restored},
+	Restart:  {from: []Phase{Lost}, to: Recovering, raises: true, change: restart},
 	MarkLost: {from: []Phase{Solo, Syncing, Recovering, Protected}, to: Lost, raises: true, change: markLost},
 }
 
@@ -136,11 +137,41 @@ func aboutPrimary(_ State, p *Protection, _ Command) (Event, error) {
 	return Event{Node: p.Primary}, nil
 }
 
+func restored(s State, p *Protection, c Command) (Event, error) {
+	p.Cold, p.Starts = false, 0
+	return aboutPrimary(s, p, c)
+}
+
+// StartsAtMost is how often a guest is started anew that does not come to run.
+const StartsAtMost = 3
+
+// restart has a lost guest started anew. On another node, what is left of it must not be
+// able to speak.
+func restart(s State, p *Protection, c Command) (Event, error) {
+	switch _, known := s.Nodes[c.Backup]; {
+	case p.OnLoss != OnLossRestart || p.Starts >= StartsAtMost:
+		return Event{}, fmt.Errorf("%w: %q is not to be started anew (policy %q, started %d times)", ErrWrongPhase, p.Domain, p.OnLoss, p.Starts)
+	case !known:
+		return Event{}, unknownNode(c.Backup)
+	case c.Backup != p.Primary && !c.Silenced:
+		return Event{}, fmt.Errorf("%w: %q may still run on %s; a start elsewhere waits for the lease there to end", ErrUnfenced, p.Domain, p.Primary)
+	}
+	failed := p.Primary
+	p.Primary, p.Cold = c.Backup, true
+	if p.Pinned == p.Primary {
+		p.Pinned = failed
+	}
+	p.Starts++
+	return Event{Node: failed, Target: p.Primary}, nil
+}
+
 // markLost gives a guest up. One that has a replica is not lost.
 func markLost(s State, p *Protection, c Command) (Event, error) {
 	if s.Protections[p.Domain].Phase == Protected && !s.replicaGone(*p) {
 		return Event{}, fmt.Errorf("%w: %q is protected, %s has its replica", ErrWrongPhase, p.Domain, p.Backup)
 	}
-	p.Backup, p.Boot = "", ""
+	if p.Backup, p.Boot = "", ""; p.Cold { // it did not start there
+		p.Cold, p.Refused, p.RefusedAt = false, with(p.Refused, p.Primary, c.Cause), c.Time
+	}
 	return aboutPrimary(s, p, c)
 }

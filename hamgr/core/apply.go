@@ -109,6 +109,13 @@ func protect(s *State, c Command) (Event, error) {
 	}
 	p.Wanted, p.Refused, p.RefusedAt = "", nil, time.Time{}
 	p.Moving, p.StayedAt = false, time.Time{}
+	p.Cold, p.Starts = false, 0
+	if p.OnLoss == OnLossRestart {
+		if c.Definition == "" {
+			return Event{}, fmt.Errorf("%w: %q cannot be started anew without a definition", ErrBadCommand, p.Domain)
+		}
+		s.Definitions = with(s.Definitions, p.Domain, c.Definition)
+	}
 	p.Boot = s.Nodes[p.Backup].Boot
 	s.Protections = with(s.Protections, p.Domain, p)
 	return Event{Domain: p.Domain, Node: p.Primary, Target: p.Backup, Generation: p.Generation}, nil
@@ -123,6 +130,9 @@ func checkNew(s State, p Protection) error {
 		if err := checkMode(p.Mode); err != nil {
 			return err
 		}
+	}
+	if p.OnLoss != "" && p.OnLoss != OnLossStop && p.OnLoss != OnLossRestart {
+		return fmt.Errorf("%w: no policy %q; there are %q and %q", ErrBadCommand, p.OnLoss, OnLossStop, OnLossRestart)
 	}
 	if p.Epoch < 0 {
 		return fmt.Errorf("%w: an epoch of %v for %q", ErrBadCommand, p.Epoch, p.Domain)
@@ -180,6 +190,8 @@ func unprotect(s *State, c Command) (Event, error) {
 	s.Retired = max(s.Retired, p.Generation)
 	s.Protections = maps.Clone(s.Protections)
 	delete(s.Protections, c.Domain)
+	s.Definitions = maps.Clone(s.Definitions)
+	delete(s.Definitions, c.Domain)
 	s.Ended = remembered(s.Ended, p.Domain, Ended{UUID: p.UUID, Primary: p.Primary, Generation: p.Generation, Index: s.Index})
 	return Event{Domain: p.Domain, Node: p.Primary, Target: p.Backup, Generation: p.Generation}, nil
 }

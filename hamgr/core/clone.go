@@ -14,6 +14,7 @@ func (s State) Clone() State {
 		p.Refused = maps.Clone(p.Refused)
 		s.Protections[name] = p
 	}
+	s.Definitions = maps.Clone(s.Definitions)
 	s.Ended = maps.Clone(s.Ended)
 	s.Events = slices.Clone(s.Events)
 	return s

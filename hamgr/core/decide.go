@@ -45,7 +45,7 @@ func Decide(s State, v View) []Command {
 		primary, backup := d.facts(p.Primary), d.facts(p.Backup)
 		if c, ok := d.answer(&p, primary, backup); ok {
 			d.out = append(d.out, c)
-		} else if p.Phase == Solo || backup.node.Drained || p.Phase == Protected && primary.node.Drained {
+		} else if p.Phase == Solo || p.Phase == Lost && p.OnLoss == OnLossRestart || backup.node.Drained || p.Phase == Protected && primary.node.Drained {
 			untidy = append(untidy, name)
 		}
 	}
@@ -61,7 +61,9 @@ func Decide(s State, v View) []Command {
 	return d.out
 }
 
-func urgency(k Kind) int { return slices.Index([]Kind{FailOver, GoSolo, MarkLost, Move, Assign}, k) }
+func urgency(k Kind) int {
+	return slices.Index([]Kind{FailOver, GoSolo, MarkLost, Restart, Move, Assign}, k)
+}
 
 // decider is one Decide. It asks the view about each node once: there are many times more
 // protections than nodes.
@@ -128,6 +130,8 @@ func (d *decider) tidy(p Protection) (Command, bool) {
 	c := Command{Domain: p.Domain, Generation: p.Generation}
 	onDrained := p.Backup != "" && s.Nodes[p.Backup].Drained
 	switch {
+	case p.Phase == Lost && p.OnLoss == OnLossRestart:
+		return d.anew(p)
 	case p.Phase == Solo && slices.Contains(v.Alive, p.Primary):
 		backup, ok := d.placement.choose(p)
 		c.Kind, c.Backup = Assign, backup
@@ -141,6 +145,28 @@ func (d *decider) tidy(p Protection) (Command, bool) {
 		return c, true
 	}
 	return c, false
+}
+
+// anew is where a lost guest is started anew: where it was, if that host lives, as its
+// agent knows whether it runs there after all; elsewhere once it can be heard no more, or
+// when that agent has said that it did not start.
+func (d *decider) anew(p Protection) (Command, bool) {
+	c := Command{Kind: Restart, Domain: p.Domain, Generation: p.Generation, Backup: p.Primary, Cause: p.Reason}
+	_, refused := p.Refused[p.Primary]
+	refused = refused && recent(p.RefusedAt, d.view.Now)
+	primary := d.facts(p.Primary)
+	switch {
+	case p.Starts >= StartsAtMost:
+		return c, false
+	case !primary.dead && !refused:
+		return c, slices.Contains(d.view.Alive, p.Primary)
+	case primary.dead && (d.view.Lapsed == nil || !d.view.Lapsed(p.Primary)):
+		return c, false
+	}
+	p.Pinned = "" // which is about replicas
+	where, ok := d.placement.choose(p)
+	c.Backup, c.Silenced = where, true
+	return c, ok
 }
 
 // holds says that the primary's output is held until it is committed, so that a primary

@@ -62,8 +62,14 @@ func next(s State, v View, p Protection) string {
 		return "nothing: it is protected"
 	case p.Phase == Syncing:
 		return fmt.Sprintf("%s is copying its memory to %s", p.Primary, p.Backup)
+	case p.Phase == Recovering && p.Cold:
+		return fmt.Sprintf("%s is starting it anew, without its memory", p.Primary)
 	case p.Phase == Recovering:
 		return fmt.Sprintf("%s is restoring it", p.Primary)
+	case p.Phase == Lost && p.OnLoss == OnLossRestart && p.Starts < StartsAtMost:
+		return "waiting for a host to start it anew on, without its memory"
+	case p.Phase == Lost && p.OnLoss == OnLossRestart:
+		return fmt.Sprintf("nothing: it was started anew %d times and did not come to run; start it and unprotect it, or protect it again", p.Starts)
 	case p.Phase == Lost:
 		return "nothing: its memory is lost; start it anew and unprotect it, or protect it again"
 	}
@@ -113,6 +119,8 @@ func doing(c Command, p Protection) string {
 		return fmt.Sprintf("to go on without %s: %s", p.Backup, c.Cause)
 	case MarkLost:
 		return "to give it up: " + c.Cause
+	case Restart:
+		return "to start it anew on " + c.Backup + ", without its memory"
 	case Move:
 		return fmt.Sprintf("to move it from %s to %s: %s", p.Primary, p.Backup, c.Cause)
 	case Assign:
@@ -161,6 +169,7 @@ func (v View) without(node string) View {
 func ifDead(s State, v View, domain, node string) string {
 	before := s.Protections[domain]
 	v = v.without(node)
+	anew := false
 	for range 4 {
 		c, ok := about(Decide(s, v), domain)
 		if !ok {
@@ -169,18 +178,26 @@ func ifDead(s State, v View, domain, node string) string {
 		if Apply(&s, s.Index+1, c) != nil {
 			break
 		}
+		anew = anew || c.Kind == Restart
 		if p := s.Protections[domain]; p.Phase == Recovering {
 			_ = Apply(&s, s.Index+1, Command{Kind: Restored, Domain: domain, Generation: p.Generation})
 		}
 	}
+	if after := s.Protections[domain]; anew && before.Phase != Lost {
+		return fmt.Sprintf("its memory is lost; started anew on %s%s", after.Primary, again(after))
+	}
 	return outcome(before, s.Protections[domain], node)
 }
 
-func outcome(before, after Protection, node string) string {
-	again := "; no other host can take its replica then"
-	if after.Backup != "" {
-		again = fmt.Sprintf("; then protected again on %s", after.Backup)
+func again(after Protection) string {
+	if after.Backup == "" {
+		return "; no other host can take its replica then"
 	}
+	return fmt.Sprintf("; then protected again on %s", after.Backup)
+}
+
+func outcome(before, after Protection, node string) string {
+	again := again(after)
 	switch {
 	case before.Phase == Lost:
 		return "it is lost already"

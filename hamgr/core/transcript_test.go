@@ -98,7 +98,7 @@ func (w *world) do(line string) string {
 		return ""
 	case "register":
 		return w.apply(Command{Kind: RegisterNode, Node: &Node{Name: a.pos[0], ID: a.keys["id"], Addr: a.keys["addr"], Boot: a.keys["boot"]}})
-	case "restart": // of its hamgr
+	case "reboot": // of its hamgr
 		n := w.s.Nodes[a.pos[0]]
 		n.Boot += "'"
 		return w.apply(Command{Kind: RegisterNode, Node: &n})
@@ -143,12 +143,12 @@ func (w *world) do(line string) string {
 
 func (w *world) protect(a args) string {
 	p := Protection{Domain: a.pos[0], UUID: "uuid-" + a.pos[0], Primary: a.keys["primary"], Backup: a.keys["backup"],
-		Pinned: a.keys["pinned"], Mode: Mode(a.keys["mode"])}
+		Pinned: a.keys["pinned"], Mode: Mode(a.keys["mode"]), OnLoss: LossPolicy(a.keys["onloss"])}
 	p.Memory, _ = strconv.ParseUint(a.keys["memory"], 10, 64)
 	if u := a.keys["uuid"]; u != "" {
 		p.UUID = u
 	}
-	return w.apply(Command{Kind: Protect, Protection: &p})
+	return w.apply(Command{Kind: Protect, Protection: &p, Definition: a.keys["xml"]})
 }
 
 func (w *world) ended(domain string) string {
@@ -181,6 +181,12 @@ func line(p Protection) string {
 	}
 	if p.Mode != Buffer {
 		out += ", mode " + string(p.Mode)
+	}
+	if p.Cold {
+		out += ", anew"
+	}
+	if p.Starts > 0 {
+		out += fmt.Sprintf(", start %d", p.Starts)
 	}
 	if p.Wanted != "" {
 		out += ", to be " + string(p.Wanted)

@@ -12,7 +12,8 @@ import "time"
 //	 +------------------------------------- recovering
 //
 // MarkLost leads from solo, syncing and recovering to lost; Restored leads from there
-// to solo again, should the guest turn out to have lived.
+// to solo again, should the guest turn out to have lived. Restart leads from lost to
+// recovering where the policy is to start the guest anew.
 type Phase string
 
 // The phases of a protection.
@@ -31,6 +32,16 @@ type Mode string
 const (
 	Buffer     Mode = "buffer"
 	Checkpoint Mode = "checkpoint"
+)
+
+// LossPolicy says what is done for a guest when nothing is left to restore it from.
+type LossPolicy string
+
+// The policies. Restart needs a definition in State.Definitions, and whatever disks the guest has to be
+// within reach of the other hosts and to refuse a host that was cut off: hamgr fences the network only.
+const (
+	OnLossStop    LossPolicy = "stop"    // it stays lost, for an operator to see to
+	OnLossRestart LossPolicy = "restart" // it is started anew, without its memory
 )
 
 // Protection is the standing order "keep this domain alive".
@@ -52,7 +63,10 @@ type Protection struct {
 	Phase      Phase             `json:"phase"`
 	Since      time.Time         `json:"since"` // of the phase
 	Reason     string            `json:"reason,omitempty"`
-	Refused    map[string]string `json:"refused,omitempty"` // backups that could not take it, and why
+	OnLoss     LossPolicy        `json:"on_loss,omitempty"` // empty: stop
+	Cold       bool              `json:"cold,omitempty"`    // recovering: it is started anew, not restored
+	Starts     int               `json:"starts,omitempty"`  // anew, since it last ran
+	Refused    map[string]string `json:"refused,omitempty"` // nodes that could not take it, and why
 	RefusedAt  time.Time         `json:"refused_at,omitzero"`
 }
 
@@ -95,6 +109,8 @@ const (
 	Restored     Kind = "restored"      // recovering or lost -> solo, same generation
 	MarkLost     Kind = "lost"          // solo, syncing or recovering, or protected and the replica gone -> lost, generation+1
 
+	Restart Kind = "restart" // lost -> recovering, primary = backup of the command, generation+1
+
 	// A planned failover takes two: Move asks, and the primary answers with FailOver once
 	// it has stopped the guest and has the last checkpoint committed, or with Stay.
 	Move Kind = "move"
@@ -115,12 +131,13 @@ type Command struct {
 	Time       time.Time   `json:"time"` // proposer's clock; for people, never for decisions
 	Domain     string      `json:"domain,omitempty"`
 	Generation uint64      `json:"generation,omitempty"` // expected; 0 with Unprotect: any
-	Backup     string      `json:"backup,omitempty"`     // Assign; GoSolo: set when the backup refused or failed
+	Backup     string      `json:"backup,omitempty"`     // Assign; Restart: where; GoSolo: set when the backup refused or failed
 	Cause      string      `json:"cause,omitempty"`
 	Node       *Node       `json:"node,omitempty"`       // RegisterNode; Drain, Undrain: its name
 	Protection *Protection `json:"protection,omitempty"` // Protect
+	Definition string      `json:"definition,omitempty"` // Protect: for State.Definitions
 	Mode       Mode        `json:"mode,omitempty"`       // WantMode, SetMode
-	// Silenced, of FailOver: the primary cannot emit, its output held or not, as its lease
+	// Silenced, of FailOver and Restart: the primary cannot emit, its output held or not, as its lease
 	// is over or its QEMU has ended.
 	Silenced bool `json:"silenced,omitempty"`
 	Planned  bool `json:"planned,omitempty"` // of FailOver: the answer to Move
@@ -132,6 +149,10 @@ type State struct {
 	Nodes       map[string]Node       `json:"nodes"`
 	Protections map[string]Protection `json:"protections"`
 	Events      []Event               `json:"events"` // the newest EventsKept
+
+	// Definitions are libvirt's XML, with secrets, of the guests that are to be started anew
+	// when they are lost. They stay out of what the API shows.
+	Definitions map[string]string `json:"definitions,omitempty"`
 
 	// Ended is what is remembered of protections that are over, by domain, the newest EndedKept.
 	Ended map[string]Ended `json:"ended,omitempty"`

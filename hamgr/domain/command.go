@@ -60,6 +60,22 @@ func (h *Host) Define(ctx context.Context, xml string) error {
 	return err
 }
 
+// Start defines and starts a domain that is not active here. What hamgr changed in the XML
+// of a standby is changed back. Errors: ErrBusy; libvirt's own.
+func (h *Host) Start(ctx context.Context, xml string) error {
+	def, err := parse(xml)
+	if err != nil {
+		return err
+	}
+	if err := h.mayStart(ctx, def); err != nil {
+		return err
+	}
+	if err := h.Define(ctx, xml); err != nil {
+		return err
+	}
+	return h.on(ctx, def.Name, "start", func(d *libvirt.Domain) error { return d.Create() })
+}
+
 func define(c *libvirt.Connect, xml string) error {
 	d, err := c.DomainDefineXML(xml)
 	if err != nil {

@@ -176,7 +176,7 @@ func (n *node) lease(applied uint64) time.Time {
 func (n *node) liveness() map[string]api.NodeLiveness {
 	out := map[string]api.NodeLiveness{}
 	for name, s := range n.detector.Status() {
-		out[name] = api.NodeLiveness{State: string(s.State), LastHeard: s.LastHeard}
+		out[name] = api.NodeLiveness{State: string(s.State), LastHeard: s.LastHeard, Suspicions: s.Suspicions}
 	}
 	return out
 }

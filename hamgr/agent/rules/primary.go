@@ -28,6 +28,7 @@ const (
 	Session             // send checkpoints until something fails
 	Open                // run alone, output open
 	Finish              // say whether the restored guest runs, see AfterRestore
+	Start               // start the lost guest anew, unless it runs here after all
 )
 
 // Primary says what is to be done about order o on a node with a job for it. adopting: this
@@ -48,6 +49,9 @@ func Primary(node string, o core.Protection, adopting bool, g Guest) Duty {
 		}
 		return Open
 	case core.Recovering:
+		if o.Cold {
+			return Start
+		}
 		return Finish
 	case core.Lost:
 		if g == Running { // it was only out of sight

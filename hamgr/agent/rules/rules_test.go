@@ -31,10 +31,22 @@ func TestPrimary(t *testing.T) {
 		{"h1", core.Lost, true, Crashed, Stop},
 		{"h2", core.Protected, false, Running, Fence},
 		{"h2", core.Lost, false, Crashed, Fence},
+		{"h2", core.Recovering, false, Crashed, Fence},
 	} {
 		if got := Primary(c.node, order(c.phase), c.adopting, c.guest); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
+	}
+}
+
+func TestALostGuestIsStarted(t *testing.T) {
+	o := order(core.Recovering)
+	o.Cold = true
+	if got := Primary("h1", o, true, Unknown); got != Start {
+		t.Errorf("here: %v", got)
+	}
+	if got := Primary("h2", o, false, Running); got != Fence {
+		t.Errorf("elsewhere: %v", got)
 	}
 }
 

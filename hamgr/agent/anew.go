@@ -1,0 +1,32 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/agent/rules"
+	"github.com/hamgr/hamgr/hamgr/core"
+)
+
+// startTimeout bounds libvirt's start of a lost guest.
+const startTimeout = 30 * time.Second
+
+// startAnew starts a guest that was lost from its definition, unless it runs here after
+// all, and says what to tell the cluster of it.
+func (p *primary) startAnew(ctx context.Context, o core.Protection) (core.Command, bool) {
+	c := core.Command{Kind: core.Restored, Domain: o.Domain, Generation: o.Generation, Cause: "started anew: its memory is lost"}
+	switch p.look(ctx, false) {
+	case rules.Unknown:
+		return c, false
+	case rules.Running:
+		c.Cause = "it runs on " + o.Primary + " after all"
+		return c, true
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	p.log.Warn("starting a lost guest anew", "generation", o.Generation)
+	if err := p.agent.host.Start(ctx, p.agent.cluster.State().Definitions[o.Domain]); err != nil {
+		c.Kind, c.Cause = core.MarkLost, "it did not start on "+o.Primary+": "+err.Error()
+	}
+	return c, true
+}
