@@ -26,7 +26,7 @@ type section struct {
 }
 
 // sections are all there are, in the order in which they run.
-var sections = []section{path}
+var sections = []section{path, failover}
 
 // run is what a section works with.
 type run struct {

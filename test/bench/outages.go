@@ -8,6 +8,7 @@ import (
 
 	"github.com/hamgr/hamgr/hamgr/api"
 	"github.com/hamgr/hamgr/hamgr/core"
+	"github.com/hamgr/hamgr/test/guest/client"
 	"github.com/hamgr/hamgr/test/testbed"
 )
 
@@ -22,8 +23,9 @@ const (
 
 // outage is what one power-off cost; times in ms.
 type outage struct {
-	total, detect, restore, rest float64
-	leader                       bool // the host was the managers' leader's, too
+	total, detect, restore, rest float64 // total: between two answers
+	first                        float64 // from the power-off to an answer of the restored guest
+	leader                       bool    // the host was the managers' leader's, too
 }
 
 func (o outage) note() string {
@@ -44,7 +46,7 @@ func (r *run) outages(ctx context.Context, labs ...*pathLab) error {
 	}
 	for i := range powerOffs {
 		for _, p := range labs {
-			o, err := p.outage(ctx, uint64(100+i))
+			o, err := p.outage(ctx, uint64(100+i), settle)
 			if err != nil {
 				return p.of(err)
 			}
@@ -92,8 +94,9 @@ func (r *run) compare(small, large float64) error {
 		Target: AtMost(20), Samples: powerOffs, How: "the larger of the two medians over the smaller, less 1; by turns in the same minutes"})
 }
 
-// outage powers off the host that g1 runs on, which need not be the managers' leader.
-func (p *pathLab) outage(ctx context.Context, seed uint64) (o outage, err error) {
+// outage powers off the host that g1 runs on, which need not be the managers' leader, a
+// time after g1 was protected.
+func (p *pathLab) outage(ctx context.Context, seed uint64, before time.Duration) (o outage, err error) {
 	g, err := p.protectedAgain(ctx, "h1", 0)
 	if err != nil {
 		return o, err
@@ -102,7 +105,7 @@ func (p *pathLab) outage(ctx context.Context, seed uint64) (o outage, err error)
 	if err != nil {
 		return o, err
 	}
-	if err := wait(ctx, settle); err != nil {
+	if err := wait(ctx, before); err != nil {
 		return o, err
 	}
 	s, err := p.Status(ctx, "h1")
@@ -125,11 +128,22 @@ func (p *pathLab) outage(ctx context.Context, seed uint64) (o outage, err error)
 		return o, err
 	}
 	o = outage{total: ms(testbed.Outage(samples, at)), detect: ms(decided.Sub(at)), restore: ms(running.Sub(decided)), leader: s.Leader == g.Primary}
+	o.first = ms(firstAfter(samples, running).Sub(at))
 	o.rest = o.total - o.detect - o.restore
-	if o.detect <= 0 || o.restore <= 0 || o.total <= 0 {
+	if o.detect <= 0 || o.restore <= 0 || o.total <= 0 || o.first <= 0 {
 		return o, fmt.Errorf("an outage of %+v", o)
 	}
 	return o, p.startAgain(ctx, g.Primary)
+}
+
+// firstAfter is when the first answer came after at; zero if none did.
+func firstAfter(samples []client.Sample, at time.Time) (first time.Time) {
+	for _, x := range samples {
+		if got := x.Sent.Add(x.Latency); got.After(at) && (first.IsZero() || got.Before(first)) {
+			first = got
+		}
+	}
+	return first
 }
 
 // lastFailover has the times of the last one from the cluster's own events; all hosts of

@@ -23,7 +23,7 @@ func TestDrain(t *testing.T) {
 				p := protectedAfter(t, b, generation)
 				generation = p.Generation
 				waitAnswers(t, c, 20)
-				t.Logf("%s drained: %s -> %s, longest gap %.0f ms", host, p.Primary, p.Backup, longestGap(c, from))
+				t.Logf("%s drained: %s -> %s, longest gap %.0f ms", host, p.Primary, p.Backup, ms(LongestGap(c.Samples(), from, time.Now())))
 				if p.Primary == host || p.Backup == host || string(p.Mode) != mode {
 					t.Errorf("after the drain of %s: %+v", host, p.Protection)
 				}
@@ -41,15 +41,4 @@ func TestDrain(t *testing.T) {
 			verdict(t, b, c)
 		})
 	}
-}
-
-// longestGap is the longest time without an answer since from, in milliseconds.
-func longestGap(c *Client, from time.Time) float64 {
-	last, longest := from, time.Duration(0)
-	for _, x := range c.Samples() {
-		if got := x.Sent.Add(x.Latency); got.After(from) {
-			longest, last = max(longest, got.Sub(last)), got
-		}
-	}
-	return ms(longest)
 }

@@ -227,6 +227,17 @@ func Outage(samples []client.Sample, at time.Time) (longest time.Duration) {
 	return longest
 }
 
+// LongestGap is the longest time without an answer between two moments.
+func LongestGap(samples []client.Sample, from, to time.Time) (longest time.Duration) {
+	last := from
+	for _, x := range samples {
+		if got := x.Sent.Add(x.Latency); got.After(from) && got.Before(to) {
+			longest, last = max(longest, got.Sub(last)), got
+		}
+	}
+	return longest
+}
+
 // Quantile of the latencies of requests sent between two times, in milliseconds.
 func Quantile(samples []client.Sample, from, to time.Time, q float64) float64 {
 	var l []time.Duration
