@@ -29,11 +29,12 @@ type Cluster interface {
 
 // Config is what an Agent needs to know of its node.
 type Config struct {
-	Node      string
-	Listen    string                   // host:port where checkpoints arrive
-	MemoryDir string                   // libvirt's memory_backing_dir, a tmpfs
-	RunDir    string                   // for FIFOs and replicas, on a tmpfs
-	Peer      func(node string) string // host:port of a node's checkpoint listener
+	Node          string
+	Listen        string                   // host:port where checkpoints arrive
+	MemoryDir     string                   // libvirt's memory_backing_dir, a tmpfs
+	RunDir        string                   // for FIFOs and replicas, on a tmpfs
+	Peer          func(node string) string // host:port of a node's checkpoint listener
+	SyncBandwidth uint64                   // of the first copy of one guest, bytes a second; QEMU's own bound if 0
 	// Lease is until when this host may emit unheld, by what it knows up to an index of
 	// the cluster's log; nil: it never may.
 	Lease func(applied uint64) time.Time

@@ -148,7 +148,7 @@ func (s *session) arm(ctx context.Context) error {
 	defer cancel()
 	client := qmp.New(qmp.NewPassthrough(s.p.agent.host.Command(s.order.Domain)))
 	sink := &precopySink{sender: s.sender, stats: s.p.stats}
-	cs, err := colo.Arm(ctx, client, colo.Options{CheckpointDelay: pollDelay}, sink)
+	cs, err := colo.Arm(ctx, client, colo.Options{CheckpointDelay: pollDelay, MaxBandwidth: s.p.agent.cfg.SyncBandwidth}, sink)
 	if err != nil {
 		return fmt.Errorf("checkpoints of %s: %w", s.order.Domain, err)
 	}

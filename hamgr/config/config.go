@@ -35,7 +35,8 @@ type Config struct {
 	Trace        string `yaml:"trace"`         // a file for the moments of each epoch (package trace); none if empty
 	InspectorURL string `yaml:"inspector_url"` // where alarms go; nowhere if empty
 
-	Epoch     time.Duration `yaml:"epoch"` // between two checkpoints, for protections that ask for nothing else
+	Epoch     time.Duration `yaml:"epoch"`          // between two checkpoints, for protections that ask for nothing else
+	SyncMiB   uint64        `yaml:"sync_mib_per_s"` // what the first copy of a guest's memory to its backup may take of the network
 	Heartbeat Heartbeat     `yaml:"heartbeat"`
 	Raft      Raft          `yaml:"raft"`
 	Ports     Ports         `yaml:"ports"`
@@ -71,6 +72,7 @@ func Default() Config {
 	return Config{
 		Node: host, DataDir: "/var/lib/hamgr", Socket: "/run/hamgr/hamgr.sock", RunDir: "/run/hamgr",
 		LibvirtURI: "qemu:///system", MemoryDir: "/dev/shm/hamgr", Epoch: 25 * time.Millisecond, Cluster: "hamgr",
+		SyncMiB:   400, // a third of 10 Gbit/s: the checkpoints of other guests go the same way
 		Heartbeat: Heartbeat{Interval: 20 * time.Millisecond, Timeout: 250 * time.Millisecond, Grace: 8 * time.Second},
 		// A leader that dies is replaced within twice the first, of which one try may fail: then
 		// there is one when the heartbeats' timeout has passed, which decides nothing by itself.

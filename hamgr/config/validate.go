@@ -116,6 +116,9 @@ func checkTimes(c Config) (errs []error) {
 			errs = append(errs, fmt.Errorf("%s: %v is less than %v", key, got, min))
 		}
 	}
+	if c.SyncMiB == 0 || c.SyncMiB > 1<<20 {
+		errs = append(errs, fmt.Errorf("sync_mib_per_s: %d; 400 is usual, less than what the network carries", c.SyncMiB))
+	}
 	least("epoch", c.Epoch, time.Millisecond)
 	least("heartbeat.interval", c.Heartbeat.Interval, time.Millisecond)
 	least("heartbeat.timeout, twice the interval at least,", c.Heartbeat.Timeout, 2*c.Heartbeat.Interval)

@@ -32,6 +32,7 @@ type Options struct {
 	Programs []string // packages of this module to have in the hosts' /opt/hamgr/bin, too
 	Progress io.Writer
 	Binds    []lab.Bind // more of them
+	Config   string     // lines of hamgr.yaml
 
 	Tags  string                       // more build tags for hamgr, with commas
 	Serve func(args []string) []string // what a host runs instead of hamgr serve with these arguments
@@ -61,7 +62,7 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 	if err := buildAll(ctx, out, p, o); err != nil {
 		return nil, err
 	}
-	if err := configure(filepath.Join(out, "etc"), o.Kind); err != nil {
+	if err := configure(filepath.Join(out, "etc"), o); err != nil {
 		return nil, err
 	}
 	b := &Bed{Out: out, patience: 1}
@@ -98,10 +99,10 @@ raft: {heartbeat: 1s, election: 1s, leader_lease: 700ms, commit: 50ms}
 `
 
 // configure writes the hosts' /etc/hamgr.
-func configure(dir string, kind lab.Kind) error {
-	text := ""
-	if kind == lab.UML {
-		text = slowHosts
+func configure(dir string, o Options) error {
+	text := o.Config
+	if o.Kind == lab.UML {
+		text += slowHosts
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
