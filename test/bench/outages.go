@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	powerOffs = 15 // of each guest
+	powerOffs = 25 // of each guest
 	// settle is left to a lab between two failures, so that none falls into the work that
 	// the one before has made.
 	settle = 2 * time.Second
