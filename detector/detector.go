@@ -31,6 +31,7 @@ type Config struct {
 	Interval     time.Duration // between two heartbeats; DefaultInterval if 0
 	Timeout      time.Duration // of silence until a peer is suspected at the latest; DefaultTimeout if 0
 	Floor        time.Duration // the same at the earliest, of a regular peer; 5 Interval if 0
+	Detour       time.Duration // the same, of a peer that is heard on the second path; judge.DefaultDetour if 0
 	ProcessGrace time.Duration // for a peer's hamgr to come back on a living host; DefaultProcessGrace if 0
 
 	// Voter is this node's part in leases: whether it grants them, and to whom. Nil: it
@@ -81,6 +82,9 @@ func New(cfg Config) (*Detector, error) {
 	if cfg.Floor == 0 {
 		cfg.Floor = 5 * cfg.Interval
 	}
+	if cfg.Detour == 0 {
+		cfg.Detour = judge.DefaultDetour
+	}
 	if cfg.ProcessGrace == 0 {
 		cfg.ProcessGrace = DefaultProcessGrace
 	}
@@ -111,6 +115,7 @@ func New(cfg Config) (*Detector, error) {
 		table:  judge.New(cfg.Self, cfg.Timeout, cfg.ProcessGrace), links: map[string]*link{}, seconds: map[string]*link{}, changed: make(chan struct{}),
 	}
 	d.table.Adapt(cfg.Floor)
+	d.table.Detour(cfg.Detour)
 	d.SetPeers(cfg.Peers)
 	return d, nil
 }

@@ -98,6 +98,9 @@ const (
 // detector, SRDS 2004); the threshold is suspicious, within floor and the timeout.
 func (t *Table) Adapt(floor time.Duration) { t.floor = min(floor, t.timeout) }
 
+// Detour sets for how long a host is spared that is heard on the second path only.
+func (t *Table) Detour(d time.Duration) { t.detour = d }
+
 // patience is for how long a peer may be silent.
 func (t *Table) patience(p *peer) time.Duration {
 	if p.beats < adaptAfter {

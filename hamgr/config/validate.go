@@ -122,6 +122,7 @@ func checkTimes(c Config) (errs []error) {
 	least("epoch", c.Epoch, time.Millisecond)
 	least("heartbeat.interval", c.Heartbeat.Interval, time.Millisecond)
 	least("heartbeat.timeout, twice the interval at least,", c.Heartbeat.Timeout, 2*c.Heartbeat.Interval)
+	least("heartbeat.detour, the timeout at least,", c.Heartbeat.Detour, c.Heartbeat.Timeout)
 	least("heartbeat.grace, the timeout at least,", c.Heartbeat.Grace, c.Heartbeat.Timeout)
 	least("raft.leader_lease", c.Raft.LeaderLease, 5*time.Millisecond)
 	least("raft.heartbeat, the leader_lease at least,", c.Raft.Heartbeat, c.Raft.LeaderLease)

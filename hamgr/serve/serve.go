@@ -93,7 +93,7 @@ type parts func(name string, f func(context.Context) error)
 func (n *node) watchPeers(part parts) (err error) {
 	n.detector, err = detector.New(detector.Config{
 		Self: n.cfg.Node, Listen: hostPort(n.cfg.Addr, n.cfg.Ports.Heartbeat), Second: n.heartbeats(n.cfg.Second), Peers: n.peers(), Cluster: n.cfg.Cluster,
-		Interval: n.cfg.Heartbeat.Interval, Timeout: n.cfg.Heartbeat.Timeout, ProcessGrace: n.cfg.Heartbeat.Grace,
+		Interval: n.cfg.Heartbeat.Interval, Timeout: n.cfg.Heartbeat.Timeout, Detour: n.cfg.Heartbeat.Detour, ProcessGrace: n.cfg.Heartbeat.Grace,
 		Voter: n.cluster.Voter,
 	})
 	if err != nil {

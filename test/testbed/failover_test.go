@@ -94,7 +94,12 @@ func losesPower(t *testing.T, b *Bed) Report {
 // protectedGuest starts g1 on h1 with a client and protects it.
 func protectedGuest(t *testing.T, flags ...string) (*Bed, *Client) {
 	t.Helper()
-	b := up(t)
+	return protectedGuestWith(t, Options{Hosts: 3}, flags...)
+}
+
+func protectedGuestWith(t *testing.T, o Options, flags ...string) (*Bed, *Client) {
+	t.Helper()
+	b := upWith(t, o, o.Hosts)
 	ctx := t.Context()
 	if err := b.StartGuest(ctx, "h1", 128); err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 // which nothing may move as its host is heard on the guests' network, and for good, as
 // a guest whose checkpoints reach nobody must not be cut off for ever.
 func TestManagementNetworkAway(t *testing.T) {
-	b, c := protectedGuest(t)
+	b, c := protectedGuestWith(t, Options{Hosts: 3, Config: "heartbeat: {detour: 5s}\n"})
 	ctx := t.Context()
 	before := protectedAfter(t, b, 0)
 	h := b.Host("h1")
@@ -25,6 +25,7 @@ func TestManagementNetworkAway(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(time.Second) // in which nothing is to happen
 	if err := h.Heal("mgmt"); err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 
 // slowHosts is the configuration on hosts with kernels of their own, all on the few cores
 // of this machine: one may have to wait that long for its turn.
-const slowHosts = `heartbeat: {interval: 100ms, timeout: 1s, grace: 20s}
+const slowHosts = `heartbeat: {interval: 100ms, timeout: 1s, detour: 4s, grace: 20s}
 raft: {heartbeat: 1s, election: 1s, leader_lease: 700ms, commit: 50ms}
 `
 
