@@ -5,7 +5,7 @@ KEEP    ?= 0
 HOSTS   ?= container
 OUT     := out
 RUNS    ?= 20
-HOSTS   ?= container
+SEEDS   ?= 100000
 export GOFLAGS := $(GOFLAGS) -tags=$(TAGS)
 
 .DEFAULT_GOAL := help
@@ -32,6 +32,10 @@ commit: deps ## random failures of a watched guest's hosts, each checked: RUNS=n
 	@$(GO) build -o $(OUT)/bin/campaign ./test/commit/campaign
 	@$(OUT)/bin/campaign -runs $(RUNS) $(if $(SEED),-seed $(SEED)) -hosts $(HOSTS)
 
+sim: ## hamgr's decisions in simulated failures: SEEDS=n from SEED=first on, into out/sim (SEEDS=1 tells the story of one)
+	@$(GO) build -o $(OUT)/bin/sim ./test/sim/campaign
+	@$(OUT)/bin/sim -seeds $(SEEDS) $(if $(SEED),-seed $(SEED)) -out $(OUT)/sim
+
 test: deps ## all tests, the end-to-end run among them
 	@test -z "$$(gofmt -l cmd hamgr internal qmp storage bufferqdisc detector test)" || { gofmt -l .; echo "run gofmt -w on them"; exit 1; }
 	$(GO) vet ./...
@@ -44,4 +48,4 @@ deps: ## what this machine needs to build: a C compiler for libvirt's binding
 clean: ## remove what was built and written here
 	rm -rf $(OUT)
 
-.PHONY: help build demo lab bench commit test deps clean
+.PHONY: help build demo lab bench commit sim test deps clean

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/hamgr/hamgr/test/machine"
 )
 
 // Report is the result of one section.
@@ -18,7 +20,7 @@ type Report struct {
 	Section  string            `json:"section"`
 	Began    time.Time         `json:"began"`
 	Seconds  float64           `json:"took_s"`
-	Machine  Machine           `json:"machine"`
+	Machine  machine.Machine   `json:"machine"`
 	Versions map[string]string `json:"versions"`
 	Figures  []Figure          `json:"figures"`
 	Error    string            `json:"error,omitempty"` // why figures are missing
@@ -65,8 +67,8 @@ func (t *Target) String() string {
 
 // NewReport begins one, on this machine.
 func NewReport(section string) *Report {
-	return &Report{Section: section, Began: time.Now().Round(time.Second), Machine: thisMachine(),
-		Versions: map[string]string{"go": runtime.Version(), "commit": commit()}}
+	return &Report{Section: section, Began: time.Now().Round(time.Second), Machine: machine.This(),
+		Versions: map[string]string{"go": runtime.Version(), "commit": machine.Commit()}}
 }
 
 // Add takes a figure in and judges it. One without samples, or that is no number, was not

@@ -144,7 +144,7 @@ func (a *agent) reconcile() {
 		case j != nil:
 			j.update(p)
 		case adopt:
-			a.clearFenced(i, p)
+			a.clearFenced(i)
 		}
 		if b := a.backups[i]; b != nil {
 			var now core.Protection
@@ -173,9 +173,11 @@ func (a *agent) lead(i int, p *core.Protection, adopt bool) {
 	a.jobs[i] = newJob(a, i, p, adopt)
 }
 
-func (a *agent) clearFenced(i int, p *core.Protection) {
+// clearFenced ends a copy that an earlier process left and that is another node's guest now,
+// also when that node has lost it since: nobody may know what it was seen to do there.
+func (a *agent) clearFenced(i int) {
 	c := a.p.copies[i]
-	if p.Phase == core.Lost || c == nil {
+	if c == nil {
 		return
 	}
 	a.p.note("ends a fenced copy of %s", domains[i])

@@ -175,6 +175,7 @@ func (w *World) checkDecision(before, now *state) {
 				was.Primary, was.Backup, is.Generation, is.Primary, is.Backup)
 		}
 		g.free = is == nil
+		g.gone = g.free && g.running == 0 // the operator has given up what there was to restore it from
 		switch now.order.Kind {
 		case core.FailOver:
 			w.stats.Failovers++
@@ -215,7 +216,7 @@ func (w *World) checkDoom() {
 			continue
 		}
 		switch {
-		case p.Phase == core.Protected && w.restorable(g, p.Backup, p.Generation):
+		case p.Backup != "" && w.restorable(g, p.Backup, p.Generation): // the cluster may not know yet that it is protected
 		case p.Phase == core.Recovering && w.restorable(g, p.Primary, p.Generation-1):
 		default:
 			g.doomed = fmt.Sprintf("%s, generation %d: no copy runs on %s, and there is no replica", p.Phase, p.Generation, p.Primary)
@@ -257,6 +258,7 @@ func (w *World) settled() bool {
 		return false
 	}
 	w.look = w.now + 50*time.Millisecond
+	w.undrain()
 	for i, g := range w.vms {
 		why := g.unserved()
 		if why == "" {
@@ -264,8 +266,7 @@ func (w *World) settled() bool {
 		}
 		w.well = 0
 		if w.now > w.healed+patience {
-			w.stats.Unserved++
-			w.harmed("unserved", "%s, %s after the last fault: %s", domains[i], ms(w.now-w.healed), why)
+			w.harmed(Unserved, "%s, %s after the last fault: %s", domains[i], ms(w.now-w.healed), why)
 		}
 		return false
 	}

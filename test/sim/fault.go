@@ -216,11 +216,22 @@ func (w *World) asks(f Fault, h *host) bool {
 	return true
 }
 
-// undrain is the operator, once all faults are over.
+// undrain is the operator, at any host that runs, about all that are drained.
 func (w *World) undrain() {
-	for name, n := range w.ledger.newest().s.Nodes {
-		if p := w.hosts[hostOf(name)].proc; n.Drained && p != nil {
-			p.propose(core.Command{Kind: core.Undrain, Node: &core.Node{Name: name}}, func(outcome) {})
+	for i, h := range w.hosts {
+		if n := w.ledger.newest().s.Nodes[h.name]; n.Drained && w.now >= w.undrained[i] {
+			w.undrained[i] = w.now + time.Second
+			w.operator(core.Command{Kind: core.Undrain, Node: &core.Node{Name: h.name}})
+		}
+	}
+}
+
+// operator asks once, wherever hamgr runs.
+func (w *World) operator(c core.Command) {
+	for _, h := range w.hosts {
+		if h.proc != nil && h.still == 0 {
+			h.proc.ask(c)
+			return
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -21,6 +23,39 @@ type Schedule struct {
 	Loss     int           `json:"loss_permille,omitempty"`
 	Faults   []Fault       `json:"faults"`
 	Calm     time.Duration `json:"calm_ns"` // when all faults end
+}
+
+// Check says what is wrong with a schedule that was not drawn.
+func (s Schedule) Check() error {
+	switch {
+	case s.Hosts < 2 || s.Hosts > maxHosts || s.Managers < 1 || s.Managers > s.Hosts:
+		return fmt.Errorf("%d hosts, %d of them managers: there may be 2 to %d hosts", s.Hosts, s.Managers, maxHosts)
+	case len(s.VMs) == 0 || len(s.VMs) > maxVMs:
+		return fmt.Errorf("%d guests: there may be 1 to %d", len(s.VMs), maxVMs)
+	case s.Latency < 0 || s.Jitter < 0 || s.Loss < 0 || s.Loss > 1000 || s.Calm < 0:
+		return errors.New("a time or a loss that cannot be")
+	}
+	for i, g := range s.VMs {
+		if g.Primary < 0 || g.Primary >= s.Hosts || g.Pinned < -1 || g.Pinned >= s.Hosts || g.Pinned == g.Primary || g.Epoch < time.Millisecond {
+			return fmt.Errorf("guest %d: primary %d, backup %d, epochs of %v", i, g.Primary, g.Pinned, g.Epoch)
+		}
+	}
+	for i, f := range s.Faults {
+		if !s.has(f.Target) || f.Kind.betweenTwo() && !s.has(f.Peer) || f.VM < 0 || f.VM >= len(s.VMs) || f.At < 0 || f.For < 0 {
+			return fmt.Errorf("fault %d: %+v names what there is not", i, f)
+		}
+	}
+	return nil
+}
+
+// has says that there is such a host, or role.
+func (s Schedule) has(t Target) bool {
+	for g := range s.VMs {
+		if t.of(g) {
+			return true
+		}
+	}
+	return t == Leader || t >= 0 && int(t) < s.Hosts
 }
 
 // VM is a guest that is protected from the beginning.
@@ -78,6 +113,18 @@ const (
 	AskEnd     FaultKind = "ask-unprotect"
 	AskBegin   FaultKind = "ask-protect"
 )
+
+// aboutVM says that a fault of that kind has a guest.
+func (k FaultKind) aboutVM() bool {
+	switch k {
+	case KillQEMU, AskMode, AskMove, AskMoveNow, AskEnd, AskBegin:
+		return true
+	}
+	return false
+}
+
+// betweenTwo says that it has a peer.
+func (k FaultKind) betweenTwo() bool { return k == CutPair || k == DeafTo }
 
 var weights = []struct {
 	kind    FaultKind

@@ -23,18 +23,19 @@ type World struct {
 	q   queue
 	now time.Duration
 
-	net    network
-	hosts  []*host
-	vms    []*vm
-	voters []string // names of the managers
-	ledger ledger   // all that was ever committed
-	active []active // the schedule's faults
-	stable bool     // the faults are over
-	healed time.Duration
-	look   time.Duration // when to look again whether all is well
-	well   int           // looks that found it so, one after the other
-	harm   *Violation
-	stats  Stats
+	net       network
+	hosts     []*host
+	vms       []*vm
+	voters    []string // names of the managers
+	ledger    ledger   // all that was ever committed
+	active    []active // the schedule's faults
+	stable    bool     // the faults are over
+	healed    time.Duration
+	look      time.Duration           // when to look again whether all is well
+	undrained [maxHosts]time.Duration // when the operator may ask for that again
+	well      int                     // looks that found it so, one after the other
+	harm      *Violation
+	stats     Stats
 
 	rpcs  arena[rpc]
 	beats arena[beat]
@@ -42,26 +43,12 @@ type World struct {
 
 // Violation is what a checker found.
 type Violation struct {
-	Check string        `json:"check"` // I1 to I6, or "unserved"
+	Check string        `json:"check"` // I1 to I6, harm, raft, or Unserved
 	At    time.Duration `json:"at_ns"`
 	What  string        `json:"what"`
 }
 
 func (v *Violation) Error() string { return fmt.Sprintf("%v: %s: %s", v.At, v.Check, v.What) }
-
-// Stats counts what happened in a run.
-type Stats struct {
-	Events     int64
-	Simulated  time.Duration
-	Faults     map[FaultKind]int64
-	Failovers  int64
-	Solos      int64
-	Lost       int64 // guests whose every copy died
-	Rollbacks  int64 // in checkpoint mode: something seen was undone
-	Late       int64 // committed output of a former primary that came after the takeover
-	Unserved   int64
-	Violations int64
-}
 
 // NewWorld makes a World; say, if not nil, hears everything that an operator would want
 // to know.
@@ -84,12 +71,12 @@ func (w *World) Run(s Schedule, m Mutant) (*Violation, Stats) {
 			break
 		}
 	}
-	w.stats.Simulated = w.now
-	if w.harm != nil {
-		w.stats.Violations = 1
-	}
+	w.stats.Schedules, w.stats.Simulated = 1, w.now
 	return w.harm, w.stats
 }
+
+// Unserved is the check that all becomes well once the faults are over.
+const Unserved = "unserved"
 
 // harmed notes the first violation.
 func (w *World) harmed(check, format string, args ...any) {
@@ -97,8 +84,13 @@ func (w *World) harmed(check, format string, args ...any) {
 		return
 	}
 	w.harm = &Violation{Check: check, At: w.now, What: fmt.Sprintf(format, args...)}
+	if check == Unserved {
+		w.stats.Unserved++
+	} else {
+		w.stats.Violations++
+	}
 	if w.say != nil {
-		w.say(w.now, "VIOLATION", check+": "+w.harm.What)
+		w.say(w.now, "FOUND", check+": "+w.harm.What)
 	}
 }
 

@@ -1,4 +1,5 @@
-package main
+// Package machine says on what, and from what, a report was made.
+package machine
 
 import (
 	"bufio"
@@ -16,10 +17,11 @@ type Machine struct {
 	CPU       string `json:"cpu"`
 	Kernel    string `json:"kernel"`
 	MemoryMiB uint64 `json:"memory_mib"`
-	Load      string `json:"load"` // 1, 5 and 15 minutes, before the first lab
+	Load      string `json:"load"` // 1, 5 and 15 minutes, at the start
 }
 
-func thisMachine() Machine {
+// This is the machine it is called on.
+func This() Machine {
 	m := Machine{Cores: runtime.NumCPU(), CPU: cpuModel()}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
@@ -49,13 +51,13 @@ func cpuModel() string {
 	return ""
 }
 
-// commit is what this program, and so the hamgr it measures, was built from.
-func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
+// Commit is what this program, and so the hamgr it measures, was built from.
+func Commit() string {
+	info, _ := debug.ReadBuildInfo()
+	if info == nil {
 		return "unknown"
 	}
-	set := map[string]string{}
+	set := map[string]string{"vcs.revision": "unknown"}
 	for _, s := range info.Settings {
 		set[s.Key] = s.Value
 	}
