@@ -24,12 +24,33 @@ func (p *process) startDetector() {
 	}
 	p.table.SetPeers(peers, p.clock())
 	p.holder = lease.NewHolder(p.name, p.incarnation)
-	p.timer(p.w.between(0, beatEvery), beatTimer, 0, nil)
+	if p.w.schedule.Seasoned {
+		p.table.Adapt(patienceMin)
+		if p.inc == 1 {
+			p.season(peers)
+		}
+	}
+	p.timer(p.w.between(0, p.w.schedule.beatEvery()), beatTimer, 0, nil)
+}
+
+// seasoning is after how many heartbeats a table has adapted (package judge).
+const seasoning = 256
+
+// season is a past in which heartbeats came regularly.
+func (p *process) season(peers []string) {
+	p.sequence = seasoning
+	every := p.w.schedule.beatEvery()
+	for n := range uint64(seasoning) {
+		at := p.clock().Add(-every * time.Duration(seasoning-n))
+		for _, peer := range peers {
+			p.table.Heard(judge.Heartbeat{Sender: peer, Incarnation: firstIncarnation, Sequence: n + 1}, at)
+		}
+	}
 }
 
 // beat is detector.go's once.
 func (p *process) beat() {
-	p.timer(beatEvery, beatTimer, 0, nil)
+	p.timer(p.w.schedule.beatEvery(), beatTimer, 0, nil)
 	now := p.clock()
 	if p.table.Tick(now) {
 		p.lead.poke()

@@ -66,6 +66,8 @@ func (h *host) at(t time.Duration) time.Time {
 
 var epoch = time.Unix(1_000_000, 0)
 
+var firstIncarnation = uint64(epoch.UnixNano())
+
 func (h *host) clock() time.Time { return h.at(h.w.now) }
 
 // wallClock is for people, and for comparing what is not to be compared.
@@ -96,7 +98,10 @@ func (h *host) startHamgr() {
 	}
 	h.inc++
 	p := &process{host: h, inc: h.inc, boot: strconv.Itoa(int(h.inc)), since: h.w.now}
-	p.incarnation = uint64(h.wallClock().UnixNano())
+	p.incarnation = firstIncarnation
+	if h.inc > 1 {
+		p.incarnation = uint64(h.wallClock().UnixNano())
+	}
 	h.proc = p
 	if h.w.say != nil && h.inc > 1 {
 		h.w.tell(h.name, "hamgr starts")

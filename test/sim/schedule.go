@@ -21,6 +21,7 @@ type Schedule struct {
 	Latency  time.Duration `json:"latency_ns"` // of a message, at least
 	Jitter   time.Duration `json:"jitter_ns"`  // and up to so much more
 	Loss     int           `json:"loss_permille,omitempty"`
+	Seasoned bool          `json:"seasoned,omitempty"` // the hosts have known each other for long: their patience has adapted
 	Faults   []Fault       `json:"faults"`
 	Calm     time.Duration `json:"calm_ns"` // when all faults end
 }
@@ -153,7 +154,7 @@ func Draw(seed uint64) Schedule {
 	s.Latency, s.Jitter = 100*time.Microsecond, time.Duration(r.IntN(2000))*time.Microsecond
 	switch r.IntN(10) {
 	case 0: // a slow network
-		s.Latency, s.Jitter = time.Duration(r.IntN(20))*time.Millisecond, time.Duration(1+r.IntN(20))*time.Millisecond
+		s.Latency, s.Jitter = time.Duration(r.IntN(10))*time.Millisecond, time.Duration(1+r.IntN(10))*time.Millisecond
 	case 1:
 		s.Loss = r.IntN(30)
 	}
@@ -174,6 +175,9 @@ func Draw(seed uint64) Schedule {
 			s.Faults = append(s.Faults, f)
 		}
 	}
+	if s.Seasoned = r.IntN(4) == 0; s.Seasoned && r.IntN(2) == 0 {
+		s.drawTakeover(r, quiet+time.Duration(r.Int64N(int64(window))))
+	}
 	slices.SortStableFunc(s.Faults, func(a, b Fault) int { return int(a.At - b.At) })
 	s.Calm = quiet + window + time.Duration(r.IntN(1000))*time.Millisecond
 	return s
@@ -189,6 +193,36 @@ func (s *Schedule) drawVMs(r *rand.Rand) {
 			g.Pinned = (g.Primary + 1 + r.IntN(s.Hosts-1)) % s.Hosts
 		}
 		s.VMs = append(s.VMs, g)
+	}
+}
+
+// drawTakeover attacks what a lease is to keep apart, a primary whose output is not held and
+// its successor, around the time at. By chance alone what it takes is seldom: two or three
+// faults within a tenth of a second of each other.
+func (s *Schedule) drawTakeover(r *rand.Rand, at time.Duration) {
+	g := r.IntN(len(s.VMs))
+	s.VMs[g].Mode = core.Checkpoint
+	primary, manager := Primary+Target(g), Target(r.IntN(s.Managers))
+	ms := func(lo, hi int) time.Duration { return time.Duration(lo+r.IntN(hi-lo)) * time.Millisecond }
+	add := func(at, length time.Duration, of, other Target, kinds ...FaultKind) {
+		s.Faults = append(s.Faults, Fault{Kind: kinds[r.IntN(len(kinds))], At: at, For: length, Target: of, Peer: other, VM: g})
+	}
+	switch r.IntN(3) {
+	case 0: // it is back for a moment while something happens to the leader
+		away := ms(200, 900)
+		add(at, away, primary, Leader, StandStill, CutOff, Mute, CutPair)
+		add(at+ms(0, 900), ms(50, 700), Leader, primary, DiskStall, KillHamgr, StandStill, CutOff, DeafTo)
+		add(at+away+ms(20, 300), ms(100, 700), primary, Leader, StandStill, CutOff, DeafTo, Deaf)
+	case 1: // it is back while the leader waits for its disk with the takeover
+		away := ms(480, 700)
+		add(at, away, primary, Leader, StandStill, CutOff, Mute)
+		add(at+ms(400, 600), ms(100, 400), Leader, primary, DiskStall)
+		add(at+away+ms(20, 200), ms(200, 700), primary, Leader, StandStill, CutOff)
+	case 2: // it falls silent with the leader, and the next leader has not heard it for long
+		s.VMs[g].Primary, s.VMs[g].Pinned = s.Hosts-1, -1
+		add(max(quiet, at-ms(200, 600)), ms(700, 1500), manager, primary, DeafTo, CutPair)
+		add(at, ms(300, 1000), Leader, primary, KillHamgr, StandStill, CutOff, PowerOff)
+		add(at+ms(0, 150)-50*time.Millisecond, ms(200, 1000), primary, Leader, StandStill, CutOff)
 	}
 }
 

@@ -37,6 +37,9 @@ func (s Schedule) tell(out io.Writer, m Mutant) {
 		fmt.Fprintf(out, ", %d of 1000 are lost", s.Loss)
 	}
 	fmt.Fprintln(out, ".")
+	if s.Seasoned {
+		fmt.Fprintln(out, "The hosts have known each other for long: who is regular may not be silent for long.")
+	}
 	for i, g := range s.VMs {
 		fmt.Fprintf(out, "%s runs on %s, epochs of %s", domains[i], names[g.Primary], ms(g.Epoch))
 		if g.Mode == core.Checkpoint {

@@ -5,14 +5,14 @@ import "time"
 // The times of a simulated cluster: twice those of hamgr where nothing else is said, to
 // have half of the heartbeats.
 const (
-	beatEvery    = 100 * time.Millisecond // 5 times hamgr's
 	suspectAfter = 500 * time.Millisecond // package lease's W
-	grace        = 2 * time.Second        // a quarter: for a hamgr to come back
-	refusalEvery = time.Second            // icmp_ratelimit
+	patienceMin  = 200 * time.Millisecond
+	grace        = 2 * time.Second // a quarter: for a hamgr to come back
+	refusalEvery = time.Second     // icmp_ratelimit
 
-	raftBeat     = 100 * time.Millisecond
-	raftTimeout  = 400 * time.Millisecond
-	raftLease    = 300 * time.Millisecond
+	raftBeat     = 60 * time.Millisecond // 3 to 6 times
+	raftTimeout  = 200 * time.Millisecond
+	raftLease    = 150 * time.Millisecond
 	decideEvery  = 50 * time.Millisecond
 	leaseEvery   = 50 * time.Millisecond
 	tryTimeout   = 2 * time.Second // one attempt to propose: as it is
@@ -33,3 +33,12 @@ const (
 	// the longest timeouts above, one after the other, with room.
 	patience = 45 * time.Second
 )
+
+// beatEvery is 5 times hamgr's, or 2.5 times where the patience with a silent host follows
+// from it.
+func (s *Schedule) beatEvery() time.Duration {
+	if s.Seasoned {
+		return 50 * time.Millisecond
+	}
+	return 100 * time.Millisecond
+}
