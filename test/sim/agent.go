@@ -219,7 +219,11 @@ func (a *agent) guestGone(i int) {
 
 // looks is what libvirt says of a guest.
 func (a *agent) looks(i int) rules.Guest {
-	if a.p.copies[i] != nil {
+	c := a.p.copies[i]
+	if c != nil && c.hung > 0 && a.p.w.mutant == HungSpared {
+		return rules.Crashed
+	}
+	if c != nil {
 		return rules.Running
 	}
 	return rules.Crashed

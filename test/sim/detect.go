@@ -55,6 +55,7 @@ func (p *process) beat() {
 	if p.table.Tick(now) {
 		p.lead.poke()
 	}
+	p.hurry.look(p, now)
 	if p.w.mutant == FailoverWithoutRaft {
 		p.usurp()
 	}

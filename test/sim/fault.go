@@ -14,6 +14,7 @@ const allFaults = ^uint32(0)
 type active struct {
 	on           bool
 	target, peer int
+	copy         *copy // of HangQEMU
 }
 
 // resolve finds the host that a target means now; -1: none.
@@ -88,6 +89,11 @@ func (w *World) inflict(f Fault, a *active) bool {
 		}
 		c.die()
 		w.checkDoom()
+	case HangQEMU:
+		if a.copy = w.vms[f.VM].owner(); a.copy == nil {
+			return false
+		}
+		a.copy.hung++
 	case StandStill:
 		h.stop()
 	case CutOff, Deaf, Mute:
@@ -147,6 +153,8 @@ func (w *World) ends(i int) {
 		h.startHamgr()
 	case PowerOff:
 		h.powerOn()
+	case HangQEMU:
+		a.copy.goesOn()
 	case StandStill:
 		h.cont()
 	case CutOff, Deaf, Mute, CutPair, DeafTo:
@@ -247,6 +255,8 @@ func (f Fault) told(target, peer int) string {
 		return h + " has no power" + for_
 	case KillQEMU:
 		return "QEMU of " + domains[f.VM] + " is killed"
+	case HangQEMU:
+		return "QEMU of " + domains[f.VM] + " hangs" + for_
 	case StandStill:
 		return "hamgr on " + h + " stands still" + for_
 	case CutOff:

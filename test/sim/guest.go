@@ -46,6 +46,7 @@ type copy struct {
 	dirty  [pages]bool   // since the last checkpoint of a session
 
 	running bool
+	hung    int // faults that make its QEMU stand still
 	paused  bool
 	since   time.Duration // paused since
 	tap     tap
@@ -93,6 +94,9 @@ func (h *host) guestActs(id uint32) {
 		return
 	}
 	h.w.after(h.w.between(actEvery/2, actEvery*3/2), event{kind: guestActs, to: uint8(h.id), arg: id})
+	if c.hung > 0 {
+		return
+	}
 	if c.paused {
 		h.w.checkWatchdog(c)
 		return
@@ -120,7 +124,7 @@ func (c *copy) gateOpen() bool {
 
 // emits says that what the guest sends now would be seen.
 func (c *copy) emits() bool {
-	return c.running && !c.paused && !c.tap.hold && !c.tap.cut && c.gateOpen()
+	return c.running && !c.paused && c.hung == 0 && !c.tap.hold && !c.tap.cut && c.gateOpen()
 }
 
 // leaves is a packet on its way to the network.
@@ -175,6 +179,12 @@ func (c *copy) pause() {
 }
 
 func (c *copy) resume() { c.paused = false }
+
+// goesOn is the end of a fault that made its QEMU hang.
+func (c *copy) goesOn() {
+	c.hung--
+	c.since = max(c.since, c.host.w.now) // so long it was not hamgr that kept it
+}
 
 // die is the end of its QEMU.
 func (c *copy) die() {

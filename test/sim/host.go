@@ -47,6 +47,7 @@ type process struct {
 
 	raft  raft
 	lead  lead
+	hurry hurry
 	agent agent
 }
 

@@ -15,6 +15,7 @@ const (
 	AckBeforeApply      Mutant = "acknowledge-before-apply"
 	ApplyUnstaged       Mutant = "apply-unstaged" // pages go into the replica as they come
 	StaleCommits        Mutant = "stale-commits"  // a replica that was taken over commits on
+	HungSpared          Mutant = "hung-spared"    // a QEMU that hangs counts as ended, and is not ended
 
 	GrantWithoutMajority Mutant = "grant-without-majority"
 	GrantsDuringTakeover Mutant = "grants-during-takeover"
@@ -24,4 +25,4 @@ const (
 
 // Mutants are all of them.
 var Mutants = []Mutant{LeaseUnfenced, FailoverWithoutRaft, SoloWithoutRaft, ReleaseOnError, ReleaseOnSend, AckBeforeApply,
-	ApplyUnstaged, StaleCommits, GrantWithoutMajority, GrantsDuringTakeover, TakeoverWhenElected, TakeoverWithoutWait}
+	ApplyUnstaged, StaleCommits, HungSpared, GrantWithoutMajority, GrantsDuringTakeover, TakeoverWhenElected, TakeoverWithoutWait}

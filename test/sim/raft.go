@@ -37,8 +37,9 @@ type raft struct {
 	leader   int // -1: none known
 	heard    time.Duration
 	deadline time.Duration
-	token    uint32 // of the timer that counts
-	votes    uint32 // by host
+	timeout  time.Duration // without a word of the leader; shorter while in a hurry
+	token    uint32        // of the timer that counts
+	votes    uint32        // by host
 	commit   int
 	state    *state // applied
 	next     [maxHosts]int
@@ -65,7 +66,7 @@ const (
 
 func (p *process) startRaft() {
 	r := &p.raft
-	*r = raft{p: p, leader: -1, state: p.w.ledger.chain[0]}
+	*r = raft{p: p, leader: -1, timeout: raftTimeout, state: p.w.ledger.chain[0]}
 	p.lead = lead{p: p}
 	if p.id < p.w.schedule.Managers {
 		r.rest()
@@ -84,7 +85,16 @@ func (r *raft) arm(d time.Duration) {
 // rest puts the next election off.
 func (r *raft) rest() {
 	w := r.p.w
-	r.deadline = w.now + r.p.local(w.between(raftTimeout, 2*raftTimeout))
+	r.deadline = w.now + r.p.local(w.between(r.timeout, 2*r.timeout))
+}
+
+// patience sets the time to wait for the leader; one that has waited as long waits no more.
+func (r *raft) patience(d time.Duration) {
+	r.timeout = d
+	if r.role == follower && r.p.w.now-r.heard >= r.p.local(d) {
+		r.deadline = r.p.w.now
+		r.arm(0)
+	}
 }
 
 func (r *raft) quorum() int { return r.p.w.schedule.Managers/2 + 1 }

@@ -78,7 +78,7 @@ func (r *raft) asked(m *rpc) {
 	d := &r.p.disk
 	last, lastTerm := d.last()
 	upToDate := m.logTerm > lastTerm || m.logTerm == lastTerm && m.index >= last
-	quiet := r.leader < 0 || r.role != leading && r.p.w.now-r.heard >= r.p.local(raftTimeout)
+	quiet := r.leader < 0 || r.role != leading && r.p.w.now-r.heard >= r.p.local(r.timeout)
 	ok := upToDate && quiet
 	if m.kind == preVote {
 		r.send(m.from, rpc{kind: voted, pre: true, term: m.term, ok: ok && m.term > d.term})

@@ -96,6 +96,7 @@ const (
 	KillHamgr  FaultKind = "kill-hamgr"   // for: until it is started again
 	PowerOff   FaultKind = "power-off"    // for: until power is back
 	KillQEMU   FaultKind = "kill-qemu"    // of a guest's primary
+	HangQEMU   FaultKind = "hang-qemu"    // of a guest's primary
 	StandStill FaultKind = "stand-still"  // hamgr gets no time
 	CutOff     FaultKind = "cut-off"      // management network, one host from all
 	CutPair    FaultKind = "cut-pair"     // target and peer from each other
@@ -118,7 +119,7 @@ const (
 // aboutVM says that a fault of that kind has a guest.
 func (k FaultKind) aboutVM() bool {
 	switch k {
-	case KillQEMU, AskMode, AskMove, AskMoveNow, AskEnd, AskBegin:
+	case KillQEMU, HangQEMU, AskMode, AskMove, AskMoveNow, AskEnd, AskBegin:
 		return true
 	}
 	return false
@@ -132,7 +133,7 @@ var weights = []struct {
 	weight  int
 	longest time.Duration // 0: it has no length
 }{
-	{KillHamgr, 12, 4 * time.Second}, {PowerOff, 10, 5 * time.Second}, {KillQEMU, 8, 0}, {StandStill, 14, 3 * time.Second},
+	{KillHamgr, 12, 4 * time.Second}, {PowerOff, 10, 5 * time.Second}, {KillQEMU, 8, 0}, {HangQEMU, 5, 4 * time.Second}, {StandStill, 14, 3 * time.Second},
 	{CutOff, 10, 3 * time.Second}, {CutPair, 8, 3 * time.Second}, {DeafTo, 8, 3 * time.Second}, {Deaf, 5, 2 * time.Second},
 	{Mute, 5, 2 * time.Second}, {GuestNet, 3, time.Second}, {Storm, 5, 2 * time.Second}, {ClockJump, 4, 0},
 	{DiskStall, 6, 2 * time.Second}, {NoMemory, 3, 2 * time.Second}, {AskMode, 5, 0}, {AskMove, 4, 0}, {AskMoveNow, 2, 0}, {AskDrain, 3, 2 * time.Second}, {AskEnd, 2, 0}, {AskBegin, 2, 0},
@@ -207,7 +208,7 @@ func (s *Schedule) drawTakeover(r *rand.Rand, at time.Duration) {
 	add := func(at, length time.Duration, of, other Target, kinds ...FaultKind) {
 		s.Faults = append(s.Faults, Fault{Kind: kinds[r.IntN(len(kinds))], At: at, For: length, Target: of, Peer: other, VM: g})
 	}
-	switch r.IntN(3) {
+	switch r.IntN(4) {
 	case 0: // it is back for a moment while something happens to the leader
 		away := ms(200, 900)
 		add(at, away, primary, Leader, StandStill, CutOff, Mute, CutPair)
@@ -223,6 +224,9 @@ func (s *Schedule) drawTakeover(r *rand.Rand, at time.Duration) {
 		add(max(quiet, at-ms(200, 600)), ms(700, 1500), manager, primary, DeafTo, CutPair)
 		add(at, ms(300, 1000), Leader, primary, KillHamgr, StandStill, CutOff, PowerOff)
 		add(at+ms(0, 150)-50*time.Millisecond, ms(200, 1000), primary, Leader, StandStill, CutOff)
+	case 3: // its QEMU goes on when it has been given up
+		add(at, ms(950, 1350), primary, Leader, HangQEMU)
+		add(at+ms(800, 1050), ms(200, 800), primary, Leader, StandStill, CutOff, Deaf, Deaf)
 	}
 }
 

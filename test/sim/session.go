@@ -27,6 +27,7 @@ type session struct {
 	broken bool // the stream, while the guest was being handed over
 	synced outcome
 	asking bool // whether the guest may be called protected
+	ticks  int  // that QEMU was waited for, in one wait
 }
 
 type stage uint8
@@ -77,17 +78,13 @@ func (s *session) dial() {
 }
 
 func (s *session) timer() {
-	p := s.host()
 	switch s.stage {
 	case greeting:
 		s.end("the backup does not answer")
-	case arming:
-		s.stage, s.clock = running, p.w.now
-		s.j.later(s.order.Epoch)
-	case running:
-		s.boundary()
-	case capturing:
-		s.goOn()
+	case arming, running, capturing:
+		if !s.hangs() {
+			s.qemu()
+		}
 	case shipping:
 		s.end("the backup did not commit in time")
 	case handing:
@@ -96,6 +93,38 @@ func (s *session) timer() {
 		s.j.s = nil
 		s.j.sessionEnded(s.gen, s.cause)
 	}
+}
+
+// qemu has done what it was to do.
+func (s *session) qemu() {
+	switch s.stage {
+	case arming:
+		s.stage, s.clock = running, s.host().w.now
+		s.j.later(s.order.Epoch)
+	case running:
+		s.boundary()
+	case capturing:
+		s.goOn()
+	}
+}
+
+// hangs is patience in ending.go: it counts ticks, and ends a session whose QEMU has not
+// gone on for so many. The first copy is not watched.
+func (s *session) hangs() bool {
+	if s.c.hung == 0 {
+		s.ticks = 0
+		return false
+	}
+	if s.ticks++; s.ticks < hungTicks || s.stage == arming {
+		s.j.later(hungTick)
+		return true
+	}
+	o := s.j.order
+	if o != nil && o.Phase == core.Protected && s.host().w.mutant != HungSpared { // endHung
+		s.c.die()
+	}
+	s.end("QEMU hangs")
+	return true
 }
 
 func (s *session) read(f *frame) {
@@ -249,6 +278,10 @@ func (s *session) end(cause string) {
 		if s.host().w.mutant == ReleaseOnError && s.j.held {
 			s.c.release(s.c.tap.epoch + 1)
 		}
+	}
+	if s.c != nil && s.c.running && s.c.hung > 0 && s.host().w.mutant != HungSpared {
+		s.j.later(disarmTimeout)
+		return
 	}
 	s.j.later(s.host().w.between(time.Millisecond, 20*time.Millisecond))
 }

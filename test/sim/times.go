@@ -13,6 +13,7 @@ const (
 	raftBeat     = 60 * time.Millisecond // 3 to 6 times
 	raftTimeout  = 200 * time.Millisecond
 	raftLease    = 150 * time.Millisecond
+	hurryPause   = 60 * time.Millisecond
 	decideEvery  = 50 * time.Millisecond
 	leaseEvery   = 50 * time.Millisecond
 	tryTimeout   = 2 * time.Second // one attempt to propose: as it is
@@ -24,6 +25,9 @@ const (
 	helloTimeout   = 6 * time.Second // a fifth
 	commitTimeout  = 3 * time.Second
 	catchUpTimeout = 3 * time.Second
+	hungTick       = 125 * time.Millisecond // a quarter
+	hungTicks      = 8
+	disarmTimeout  = 5 * time.Second
 	// watchdog is how long a guest may stand still under a hamgr that runs: captureTimeout,
 	// and the start of an agent.
 	watchdog = 7 * time.Second

@@ -1,0 +1,51 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/hamgr/hamgr/detector/judge"
+)
+
+// hurry mirrors hamgr/cluster hurry.go: managers of whom more than half miss the leader
+// wait for it no longer.
+type hurry struct {
+	since time.Time
+	done  bool
+}
+
+func (h *hurry) look(p *process, now time.Time) {
+	r := &p.raft
+	if p.id >= p.w.schedule.Managers {
+		return
+	}
+	known, missed := r.leader >= 0, false
+	if known && r.leader != p.id && !p.table.Isolated() {
+		missed, _ = p.table.Suspected(names[r.leader], p.w.voters, now)
+	}
+	switch {
+	case !missed && (h.done || !h.since.IsZero()) && known:
+		*h = hurry{}
+		r.patience(raftTimeout)
+	case missed && h.since.IsZero():
+		h.since = now
+	}
+	if h.since.IsZero() || h.done || p.first(now) && now.Sub(h.since) < hurryPause {
+		return
+	}
+	h.done = true
+	r.patience(raftLease)
+}
+
+// first says that this is the first by name of the managers that live without the leader.
+func (p *process) first(now time.Time) bool {
+	status := p.table.Status()
+	for i, v := range p.w.voters {
+		if i == p.id {
+			return true
+		}
+		if i != p.raft.leader && status[v].State == judge.Alive {
+			return false
+		}
+	}
+	return false
+}
