@@ -270,7 +270,9 @@ func (w *World) settled() bool {
 		}
 		return false
 	}
-	w.well++
+	if w.well++; w.well == 1 {
+		w.stats.Slowest = w.now - w.healed
+	}
 	return w.well > 6
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hamgr/hamgr/detector/judge"
 	"github.com/hamgr/hamgr/hamgr/core"
 )
 
@@ -77,6 +78,11 @@ func (w *World) inflict(f Fault, a *active) bool {
 			return false
 		}
 		h.killHamgr()
+	case StopHamgr:
+		if h.proc == nil || h.still > 0 {
+			return false
+		}
+		h.stopHamgr()
 	case PowerOff:
 		if !h.up {
 			return false
@@ -149,7 +155,7 @@ func (w *World) ends(i int) {
 	}
 	h := w.hosts[a.target]
 	switch f.Kind {
-	case KillHamgr:
+	case KillHamgr, StopHamgr:
 		h.startHamgr()
 	case PowerOff:
 		h.powerOn()
@@ -210,10 +216,13 @@ func (w *World) asks(f Fault, h *host) bool {
 		return false
 	case f.Kind == AskEnd:
 		c.Kind, c.Generation = core.Unprotect, now.Generation
-	case f.Kind == AskMove:
-		c.Kind, c.Generation = core.Move, now.Generation
-	case f.Kind == AskMoveNow:
-		c.Kind, c.Generation = core.FailOver, now.Generation
+	case f.Kind == AskMove || f.Kind == AskMoveNow:
+		if now.Phase != core.Protected || now.Backup != p.name && p.table.Status()[now.Backup].State != judge.Alive {
+			return false // api/protect.go
+		}
+		if c.Kind, c.Generation = core.Move, now.Generation; f.Kind == AskMoveNow {
+			c.Kind = core.FailOver
+		}
 	case f.Kind == AskMode:
 		c.Kind, c.Generation, c.Mode = core.WantMode, now.Generation, core.Checkpoint
 		if now.Mode == core.Checkpoint {
@@ -251,6 +260,8 @@ func (f Fault) told(target, peer int) string {
 	switch f.Kind {
 	case KillHamgr:
 		return "hamgr on " + h + " is killed" + for_
+	case StopHamgr:
+		return "operator: stops hamgr on " + h + for_
 	case PowerOff:
 		return h + " has no power" + for_
 	case KillQEMU:

@@ -115,6 +115,20 @@ func (h *host) startHamgr() {
 // killHamgr ends the process at once. What the kernel keeps for it does the rest.
 func (h *host) killHamgr() { h.hamgrDies(true) }
 
+// stopHamgr ends the process in order: guests run on, out of their sessions, and what stood
+// before their network is left closed.
+func (h *host) stopHamgr() {
+	for _, j := range h.proc.agent.jobs {
+		if j != nil {
+			if c := j.copy(); j.s != nil && c != nil {
+				c.resume()
+			}
+			j.abandon()
+		}
+	}
+	h.hamgrDies(true)
+}
+
 func (h *host) hamgrDies(power bool) {
 	p := h.proc
 	if p == nil {

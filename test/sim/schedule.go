@@ -94,6 +94,7 @@ type FaultKind string
 // The kinds of faults.
 const (
 	KillHamgr  FaultKind = "kill-hamgr"   // for: until it is started again
+	StopHamgr  FaultKind = "stop-hamgr"   // by the operator, for an upgrade say; for: likewise
 	PowerOff   FaultKind = "power-off"    // for: until power is back
 	KillQEMU   FaultKind = "kill-qemu"    // of a guest's primary
 	HangQEMU   FaultKind = "hang-qemu"    // of a guest's primary
@@ -133,7 +134,7 @@ var weights = []struct {
 	weight  int
 	longest time.Duration // 0: it has no length
 }{
-	{KillHamgr, 12, 4 * time.Second}, {PowerOff, 10, 5 * time.Second}, {KillQEMU, 8, 0}, {HangQEMU, 5, 4 * time.Second}, {StandStill, 14, 3 * time.Second},
+	{KillHamgr, 10, 4 * time.Second}, {StopHamgr, 3, 2 * time.Second}, {PowerOff, 10, 5 * time.Second}, {KillQEMU, 8, 0}, {HangQEMU, 5, 4 * time.Second}, {StandStill, 14, 3 * time.Second},
 	{CutOff, 10, 3 * time.Second}, {CutPair, 8, 3 * time.Second}, {DeafTo, 8, 3 * time.Second}, {Deaf, 5, 2 * time.Second},
 	{Mute, 5, 2 * time.Second}, {GuestNet, 3, time.Second}, {Storm, 5, 2 * time.Second}, {ClockJump, 4, 0},
 	{DiskStall, 6, 2 * time.Second}, {NoMemory, 3, 2 * time.Second}, {AskMode, 5, 0}, {AskMove, 4, 0}, {AskMoveNow, 2, 0}, {AskDrain, 3, 2 * time.Second}, {AskEnd, 2, 0}, {AskBegin, 2, 0},

@@ -116,6 +116,7 @@ func (r *report) table(w io.Writer) {
 		r.Seed+uint64(r.Schedules)-1, r.Seconds, r.Simulated.Hours(), faults)
 	fmt.Fprintf(w, "%d failovers, %d times solo, %d guests lost with every copy, %d rollbacks in mode checkpoint\n",
 		r.Failovers, r.Solos, r.Lost, r.Rollbacks)
+	fmt.Fprintf(w, "all was well again at the latest %.1f s after the last fault\n", r.Slowest.Seconds())
 	fmt.Fprintf(w, "%d violations, %d unserved\n", r.Violations, r.Unserved)
 }
 
