@@ -21,6 +21,7 @@ type options struct {
 	first, seeds uint64
 	workers      int
 	mutant       sim.Mutant
+	stop         bool
 	replay       string
 	out          string
 }
@@ -31,6 +32,7 @@ func main() {
 	flag.Uint64Var(&o.seeds, "seeds", 100_000, "how many schedules; of a single one the story is told in any case")
 	flag.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "schedules at a time")
 	flag.Func("mutant", fmt.Sprintf("build in a mistake: one of %v", sim.Mutants), o.setMutant)
+	flag.BoolVar(&o.stop, "stop", false, "stop at the first failure")
 	flag.StringVar(&o.replay, "replay", "", "play the schedule of this file, as a failed run leaves one, and tell its story")
 	flag.StringVar(&o.out, "out", "out/sim", "directory for the report and the stories")
 	flag.Parse()

@@ -31,6 +31,7 @@ type report struct {
 	Failures []failure `json:"failures,omitempty"` // the first few
 
 	out    string
+	stop   bool
 	start  time.Time
 	failed atomic.Int64
 }
@@ -46,7 +47,7 @@ type failure struct {
 func newReport(o options) *report {
 	now := time.Now()
 	return &report{Seed: o.first, Asked: o.seeds, Mutant: o.mutant, Began: now.Round(time.Second), Workers: o.workers,
-		Machine: machine.This(), Commit: machine.Commit(), out: o.out, start: now}
+		Machine: machine.This(), Commit: machine.Commit(), out: o.out, stop: o.stop, start: now}
 }
 
 // found keeps a failure. A search for a mutant ends with the first that breaks an invariant:
@@ -63,7 +64,7 @@ func (r *report) found(s sim.Schedule, v *sim.Violation) (stop bool) {
 		}
 		r.Failures = append(r.Failures, f)
 	}
-	return r.Mutant != sim.NoMutant
+	return r.stop || r.Mutant != sim.NoMutant
 }
 
 // keep makes a failure small, and writes down how it goes.
