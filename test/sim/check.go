@@ -220,7 +220,9 @@ func (w *World) checkDoom() {
 		case p.Phase == core.Recovering && w.restorable(g, p.Primary, p.Generation-1):
 		default:
 			g.doomed = fmt.Sprintf("%s, generation %d: no copy runs on %s, and there is no replica", p.Phase, p.Generation, p.Primary)
-			w.stats.Lost++
+			if w.stats.Lost++; g.running > 0 {
+				w.stats.Forsaken++
+			}
 			if w.say != nil {
 				w.tell("checker", "%s is beyond help: %s", domains[i], g.doomed)
 			}

@@ -10,9 +10,12 @@ type Stats struct {
 	Faults    map[FaultKind]int64 `json:"faults"` // that met what they were to happen to
 	Failovers int64               `json:"failovers"`
 	Solos     int64               `json:"solos"`
-	Lost      int64               `json:"lost"`      // guests whose every copy died
-	Rollbacks int64               `json:"rollbacks"` // in checkpoint mode: something seen was undone
-	Late      int64               `json:"late"`      // committed output of a former primary that came after the takeover
+	Lost      int64               `json:"lost"` // guests whose every copy died
+	// Forsaken are those of them whose former primary still had a copy: the cluster had given
+	// the guest to a backup that lost its replica at the same time.
+	Forsaken  int64 `json:"forsaken"`
+	Rollbacks int64 `json:"rollbacks"` // in checkpoint mode: something seen was undone
+	Late      int64 `json:"late"`      // committed output of a former primary that came after the takeover
 	// Slowest is the longest time that passed from the last fault until all was well.
 	Slowest    time.Duration `json:"slowest_ns"`
 	Violations int64         `json:"violations"`
@@ -29,6 +32,7 @@ func (s *Stats) add(o Stats) {
 	s.Failovers += o.Failovers
 	s.Solos += o.Solos
 	s.Lost += o.Lost
+	s.Forsaken += o.Forsaken
 	s.Rollbacks += o.Rollbacks
 	s.Late += o.Late
 	s.Slowest = max(s.Slowest, o.Slowest)
