@@ -34,6 +34,9 @@ type Config struct {
 	Detour       time.Duration // the same, of a peer that is heard on the second path; judge.DefaultDetour if 0
 	ProcessGrace time.Duration // for a peer's hamgr to come back on a living host; DefaultProcessGrace if 0
 
+	// Incarnation tells this process of the node from an earlier one; the time if 0.
+	Incarnation uint64
+
 	// Voter is this node's part in leases: whether it grants them, and to whom. Nil: it
 	// is no manager. It is asked often and must not block.
 	Voter func() Voter
@@ -108,10 +111,12 @@ func New(cfg Config) (*Detector, error) {
 			return nil, fmt.Errorf("%w (the second path)", err)
 		}
 	}
-	now := cfg.Now()
+	if cfg.Incarnation == 0 {
+		cfg.Incarnation = uint64(cfg.Now().UnixNano())
+	}
 	d := &Detector{
-		cfg: cfg, cluster: clusterHash(cfg.Cluster), incarnation: uint64(now.UnixNano()), listen: conn, second: second,
-		holder: lease.NewHolder(cfg.Self, uint64(now.UnixNano())),
+		cfg: cfg, cluster: clusterHash(cfg.Cluster), incarnation: cfg.Incarnation, listen: conn, second: second,
+		holder: lease.NewHolder(cfg.Self, cfg.Incarnation),
 		table:  judge.New(cfg.Self, cfg.Timeout, cfg.ProcessGrace), links: map[string]*link{}, seconds: map[string]*link{}, changed: make(chan struct{}),
 	}
 	d.table.Adapt(cfg.Floor)

@@ -31,6 +31,7 @@ type PeerStatus struct {
 	LastHeard time.Time       // last heartbeat; when the peer was added, if there was none
 	HostSeen  time.Time       // last sign of life of its kernel: a heartbeat on any path, or a refusal
 	Since     time.Time       // of State
+	Refused   bool            // its kernel has said since, that nobody listens there
 	Started   uint64          // its incarnation: another number is another process; 0 before the first heartbeat
 	Suspects  map[string]bool // whom that peer suspects; not for writing
 
@@ -155,7 +156,7 @@ func (t *Table) Heard(h Heartbeat, now time.Time) bool {
 	peer.regular(now.Sub(peer.LastHeard), restarted)
 	peer.Started, peer.sequence = h.Incarnation, h.Sequence
 	peer.LastHeard, peer.HostSeen = now, now
-	peer.refused, peer.downSince = time.Time{}, time.Time{}
+	peer.refused, peer.downSince, peer.Refused = time.Time{}, time.Time{}, false
 	return t.judge(peer, now) || changed
 }
 
@@ -196,7 +197,7 @@ func (t *Table) Refused(name string, now time.Time) {
 	if peer.downSince.IsZero() {
 		peer.downSince = now
 	}
-	peer.refused, peer.HostSeen = now, now
+	peer.refused, peer.HostSeen, peer.PeerStatus.Refused = now, now, true
 }
 
 // Tick judges every peer and says whether anything changed. Time in which this process

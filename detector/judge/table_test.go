@@ -143,6 +143,19 @@ func TestOwnPauseIsForgiven(t *testing.T) {
 	r.want("b", Silent, true)
 }
 
+// A refusal is known at once, and until the next heartbeat.
+func TestRefusedShows(t *testing.T) {
+	r := newRig(t, "b")
+	r.beat("b")
+	if r.Refused("b", r.now); !r.Status()["b"].Refused {
+		t.Fatal("a refusal does not show")
+	}
+	r.want("b", Alive, false)
+	if r.beat("b"); r.Status()["b"].Refused {
+		t.Fatal("a refusal shows though the peer was heard since")
+	}
+}
+
 func TestIncarnations(t *testing.T) {
 	r := newRig(t, "b")
 	beat := func(inc, seq uint64) bool {

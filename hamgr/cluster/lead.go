@@ -136,7 +136,9 @@ func (l *leader) view(now time.Time) core.View {
 		Lapsed:  func(node string) bool { return l.lapsed(l.sight.Unheard(node), l.cfg.LeaseWait, now) },
 		Alive:   []string{l.cfg.Node},
 	}
-	for name, p := range l.sight.Status() {
+	status := l.sight.Status()
+	v.Gone = func(node string) bool { return gone(l.machine.state.Load().Nodes[node], status[node]) }
+	for name, p := range status {
 		if p.State == detector.Alive && p.Started != 0 {
 			v.Alive = append(v.Alive, name)
 		}
@@ -145,4 +147,10 @@ func (l *leader) view(now time.Time) core.View {
 		v.MemoryFree = l.memoryFree()
 	}
 	return v
+}
+
+// gone says that the process that n registered last runs no more, by what is seen of it.
+func gone(n core.Node, seen detector.PeerStatus) bool {
+	another := seen.State == detector.Alive && seen.Started != 0 && n.Started != 0 && seen.Started != n.Started
+	return seen.Refused || another
 }

@@ -12,6 +12,30 @@ import (
 	"github.com/hamgr/hamgr/hamgr/core"
 )
 
+// TestGone: a replica is gone with its hamgr, whatever the cluster has heard of that.
+func TestGone(t *testing.T) {
+	alive := detector.PeerStatus{State: detector.Alive, Started: 7}
+	refused, silent := alive, alive
+	refused.Refused, silent.State = true, detector.Silent
+	for _, c := range []struct {
+		name    string
+		started uint64
+		seen    detector.PeerStatus
+		want    bool
+	}{
+		{"the one that registered", 7, alive, false},
+		{"another", 6, alive, true},
+		{"another, that is not heard now", 6, silent, false},
+		{"refused", 7, refused, true},
+		{"of an older version", 0, alive, false},
+		{"not heard yet", 7, detector.PeerStatus{State: detector.Alive}, false},
+	} {
+		if got := gone(core.Node{Started: c.started}, c.seen); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
 // sight is what the test wants the leaders to see.
 type sight struct {
 	mu       sync.Mutex

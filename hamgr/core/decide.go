@@ -27,6 +27,10 @@ type View struct {
 	// Lapsed says that the node has no lease, nor will get one: what its outputs may do
 	// without one is over (package lease, R4). Nil: not known of any.
 	Lapsed func(node string) bool
+	// Gone says that the hamgr which node has registered last runs there no more, by what
+	// the leader sees: its port is refused, or another answers. Its replicas are gone with
+	// it, before the cluster has heard of that. Nil: not known of any.
+	Gone func(node string) bool
 	// Alive are the nodes that could take a replica now.
 	Alive []string
 	// MemoryFree is what each node can give to replicas, in bytes. A node that is not
@@ -95,7 +99,8 @@ func (d *decider) facts(node string) *facts {
 }
 
 // answer is what is due to a death. With both hosts dead there is nothing yet: whichever
-// comes back first is the better half.
+// comes back first is the better half. So it is while the replica seems to be gone: the
+// primary may only be cut off, and its guest live.
 func (d *decider) answer(p *Protection, primary, backup *facts) (c Command, ok bool) {
 	gone := p.Backup != "" && p.Boot != backup.node.Boot
 	if !primary.dead && !backup.dead && !gone {
@@ -105,7 +110,7 @@ func (d *decider) answer(p *Protection, primary, backup *facts) (c Command, ok b
 	silenced := primary.dead && d.view.Lapsed != nil && d.view.Lapsed(p.Primary)
 	replica := p.Phase == Protected && !gone
 	switch {
-	case primary.dead && replica && !backup.dead && (p.holds() || silenced):
+	case primary.dead && replica && !backup.dead && (p.holds() || silenced) && (d.view.Gone == nil || !d.view.Gone(p.Backup)):
 		c.Kind, c.Cause, c.Silenced = FailOver, primary.cause, silenced
 	case primary.dead && !replica && p.Phase != Lost && d.view.Silence(p.Primary) >= LostAfter:
 		c.Kind, c.Cause = MarkLost, primary.cause

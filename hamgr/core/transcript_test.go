@@ -36,7 +36,7 @@ func play(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{dead: map[string]string{}, silence: map[string]time.Duration{}, free: map[string]uint64{}, lapsed: map[string]bool{}}
+	w := &world{dead: map[string]string{}, silence: map[string]time.Duration{}, free: map[string]uint64{}, lapsed: map[string]bool{}, gone: map[string]bool{}}
 	var rewritten []string
 	for _, block := range strings.Split(strings.TrimSpace(string(text)), "\n\n") {
 		head, want, ok := strings.Cut(block, "\n----")
@@ -68,6 +68,7 @@ type world struct {
 	silence map[string]time.Duration
 	free    map[string]uint64
 	lapsed  map[string]bool
+	gone    map[string]bool
 }
 
 type args struct {
@@ -101,6 +102,7 @@ func (w *world) do(line string) string {
 	case "reboot": // of its hamgr
 		n := w.s.Nodes[a.pos[0]]
 		n.Boot += "'"
+		delete(w.gone, n.Name)
 		return w.apply(Command{Kind: RegisterNode, Node: &n})
 	case "ended":
 		return w.ended(a.pos[0])
@@ -120,6 +122,9 @@ func (w *world) do(line string) string {
 		return ""
 	case "drain", "undrain":
 		return w.apply(Command{Kind: Kind(verb), Node: &Node{Name: a.pos[0]}})
+	case "gone": // its hamgr, as the leader sees it
+		w.gone[a.pos[0]] = true
+		return ""
 	case "lapse":
 		w.lapsed[a.pos[0]] = true
 		return ""
@@ -230,6 +235,7 @@ func (w *world) view() View {
 		Dead:    func(n string) (bool, string) { c, dead := w.dead[n]; return dead, c },
 		Silence: func(n string) time.Duration { return w.silence[n] }, MemoryFree: w.free,
 		Lapsed: func(n string) bool { return w.lapsed[n] },
+		Gone:   func(n string) bool { return w.gone[n] },
 	}
 	for n := range w.s.Nodes {
 		if _, dead := w.dead[n]; !dead {

@@ -79,6 +79,7 @@ type Node struct {
 	Manager bool   `json:"manager"`
 	Drained bool   `json:"drained,omitempty"` // the operator wants it empty
 	Boot    string `json:"boot,omitempty"`    // made anew at each start: who sees his own agreed on has caught up
+	Started uint64 `json:"started,omitempty"` // the incarnation in its heartbeats; 0: not known
 }
 
 // Event is one decision with its cause, kept in the state and sent to the inspector.

@@ -42,8 +42,9 @@ func Run(ctx context.Context, cfg config.Config) error {
 		return err
 	}
 	defer moments.Close()
+	started := uint64(time.Now().UnixNano())
 	c, err := cluster.Open(cluster.Config{
-		Node: cfg.Node, ID: id, Addr: cfg.Addr, Second: cfg.Second, Managers: cfg.Managers, Port: cfg.Ports.Raft, Dir: filepath.Join(cfg.DataDir, "raft"),
+		Node: cfg.Node, Started: started, ID: id, Addr: cfg.Addr, Second: cfg.Second, Managers: cfg.Managers, Port: cfg.Ports.Raft, Dir: filepath.Join(cfg.DataDir, "raft"),
 		Heartbeat: cfg.Raft.Heartbeat, Election: cfg.Raft.Election, LeaderLease: cfg.Raft.LeaderLease, Commit: cfg.Raft.Commit,
 		LeaseWait: cfg.Heartbeat.Timeout,
 	})
@@ -51,7 +52,7 @@ func Run(ctx context.Context, cfg config.Config) error {
 		return err
 	}
 	defer c.Close()
-	n := &node{cfg: cfg, id: id, cluster: c, log: log, trace: moments}
+	n := &node{cfg: cfg, id: id, started: started, cluster: c, log: log, trace: moments}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -81,6 +82,7 @@ func Run(ctx context.Context, cfg config.Config) error {
 type node struct {
 	cfg      config.Config
 	id       string
+	started  uint64 // tells this process from earlier ones
 	cluster  *cluster.Cluster
 	detector *detector.Detector
 	log      *slog.Logger
@@ -92,7 +94,7 @@ type parts func(name string, f func(context.Context) error)
 // watchPeers starts what the cluster needs to live, before libvirt is asked for anything.
 func (n *node) watchPeers(part parts) (err error) {
 	n.detector, err = detector.New(detector.Config{
-		Self: n.cfg.Node, Listen: hostPort(n.cfg.Addr, n.cfg.Ports.Heartbeat), Second: n.heartbeats(n.cfg.Second), Peers: n.peers(), Cluster: n.cfg.Cluster,
+		Self: n.cfg.Node, Listen: hostPort(n.cfg.Addr, n.cfg.Ports.Heartbeat), Second: n.heartbeats(n.cfg.Second), Peers: n.peers(), Cluster: n.cfg.Cluster, Incarnation: n.started,
 		Interval: n.cfg.Heartbeat.Interval, Timeout: n.cfg.Heartbeat.Timeout, Detour: n.cfg.Heartbeat.Detour, ProcessGrace: n.cfg.Heartbeat.Grace,
 		Voter: n.cluster.Voter,
 	})

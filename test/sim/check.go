@@ -220,7 +220,7 @@ func (w *World) checkDoom() {
 		case p.Phase == core.Recovering && w.restorable(g, p.Primary, p.Generation-1):
 		default:
 			g.doomed = fmt.Sprintf("%s, generation %d: no copy runs on %s, and there is no replica", p.Phase, p.Generation, p.Primary)
-			if w.stats.Lost++; g.running > 0 {
+			if w.stats.Lost++; g.lives() {
 				w.stats.Forsaken++
 			}
 			if w.say != nil {
@@ -228,6 +228,16 @@ func (w *World) checkDoom() {
 			}
 		}
 	}
+}
+
+// lives says that a copy runs somewhere that nothing was restored after.
+func (g *vm) lives() bool {
+	for _, h := range g.w.hosts {
+		if c := h.copies[g.id]; c != nil && c.branch == g.line {
+			return true
+		}
+	}
+	return false
 }
 
 // checkProposal: a primary does not give up the replica of a guest that has ended.

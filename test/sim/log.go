@@ -81,7 +81,7 @@ func (w *World) firstLog() []entry {
 	}
 	for _, h := range w.hosts {
 		add(core.Command{Kind: core.RegisterNode, Node: &core.Node{
-			Name: h.name, ID: h.name, Addr: h.name, Manager: h.id < w.schedule.Managers, Boot: "1"}})
+			Name: h.name, ID: h.name, Addr: h.name, Manager: h.id < w.schedule.Managers, Boot: "1", Started: firstIncarnation}})
 	}
 	for i, g := range w.schedule.VMs {
 		p := core.Protection{Domain: domains[i], UUID: domains[i], Primary: names[g.Primary], Mode: g.Mode, Epoch: g.Epoch}

@@ -111,7 +111,12 @@ func (l *lead) view(now time.Time) core.View {
 		Lapsed:  func(node string) bool { return l.lapsed(node, now) },
 		Alive:   []string{l.p.name},
 	}
-	for name, s := range t.Status() {
+	status := t.Status()
+	v.Gone = func(node string) bool {
+		n, seen := l.p.raft.state.s.Nodes[node], status[node]
+		return seen.Refused || seen.State == judge.Alive && seen.Started != 0 && seen.Started != n.Started
+	}
+	for name, s := range status {
 		if s.State == judge.Alive && s.Started != 0 {
 			v.Alive = append(v.Alive, name)
 		}
