@@ -4,7 +4,12 @@
 // that happens follows from it: no goroutine, no clock, no map order. Run plays it in
 // virtual time and checks the invariants of ARCHITECTURE.md at every step; then it ends
 // the faults and checks that every guest that can be served is served and protected
-// again.
+// again. Search plays many; Shrink makes one that fails small; Tell tells what happened in
+// it. Command campaign is these for people: make sim SEEDS=n, make sim SEEDS=1 SEED=s.
+//
+// Mutants are mistakes that can be built in. That each is found is what says that nothing
+// found means something. What two or three faults close together are needed for,
+// drawTakeover draws.
 //
 // # What is real
 //
@@ -18,12 +23,16 @@
 //	raft.go, log.go         hashicorp/raft: terms, pre-votes, votes, replication, commit, the
 //	                        leader's step-down; log, term and vote survive a crash
 //	manager.go, propose.go  hamgr/cluster lead.go, voter.go, propose.go; api/forward.go
+//	hurry.go                hamgr/cluster hurry.go
 //	agent.go                hamgr/agent agent.go, reconcile.go, host.go
-//	primary.go, session.go  hamgr/agent primary.go, output.go, session.go
+//	primary.go, session.go  hamgr/agent primary.go, output.go, session.go, handover.go, ending.go
 //	backup.go               hamgr/agent backup.go, storage
 //	guest.go                a guest that counts, its memory, and what stands between it and the
 //	                        network (bufferqdisc, its gate): the kernel's, so it outlives hamgr
 //	net.go, stream.go       datagrams that are lost, late, doubled, reordered; TCP that is not
+//
+// Not modelled: disks' contents, the guest's input, managers that are added or removed,
+// snapshots of Raft's log, loads of more than three guests.
 //
 // Times are those of times.go: the defaults of hamgr, most of them doubled so that fewer
 // heartbeats are simulated; no rule depends on their size.
