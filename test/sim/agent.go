@@ -28,7 +28,11 @@ func (a *agent) start(p *process) {
 	a.adopted = p.inc == 1 // there was no earlier one
 	a.seen = p.raft.state
 	if p.inc > 1 {
-		p.timer(p.w.between(5*time.Millisecond, 50*time.Millisecond), recoverTimer, 0, nil)
+		libvirt := 50 * time.Millisecond
+		if p.w.chance(150) { // it takes its time
+			libvirt = 2 * time.Second
+		}
+		p.timer(p.w.between(5*time.Millisecond, libvirt), recoverTimer, 0, nil)
 	}
 }
 
