@@ -137,7 +137,12 @@ func (l *leader) view(now time.Time) core.View {
 		Alive:   []string{l.cfg.Node},
 	}
 	status := l.sight.Status()
-	v.Gone = func(node string) bool { return gone(l.machine.state.Load().Nodes[node], status[node]) }
+	v.Gone = func(node string) bool {
+		if node == l.cfg.Node { // restarted, and not registered yet
+			return !l.caughtUp(l.machine.state.Load())
+		}
+		return gone(l.machine.state.Load().Nodes[node], status[node])
+	}
 	for name, p := range status {
 		if p.State == detector.Alive && p.Started != 0 {
 			v.Alive = append(v.Alive, name)

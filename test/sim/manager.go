@@ -113,6 +113,9 @@ func (l *lead) view(now time.Time) core.View {
 	}
 	status := t.Status()
 	v.Gone = func(node string) bool {
+		if node == l.p.name {
+			return !l.p.caughtUp
+		}
 		n, seen := l.p.raft.state.s.Nodes[node], status[node]
 		return seen.Refused || seen.State == judge.Alive && seen.Started != 0 && seen.Started != n.Started
 	}
