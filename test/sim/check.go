@@ -180,6 +180,10 @@ func (w *World) checkDecision(before, now *state) {
 		case core.FailOver:
 			w.stats.Failovers++
 			w.checkTarget(g, was, is, now)
+			if now.order.Planned {
+				w.stats.Moves++
+				w.checkMove(g, was, is)
+			}
 		case core.GoSolo:
 			w.stats.Solos++
 		case core.Synced:
@@ -195,6 +199,25 @@ func (w *World) checkTarget(g *vm, was, is *core.Protection, now *state) {
 	alive := w.hosts[hostOf(was.Primary)].copies[g.id] != nil
 	if alive && !w.restorable(g, is.Primary, was.Generation) && now.s.Nodes[is.Primary].Boot != g.boot {
 		w.harmed("harm", "%s lives on %s and is given to %s, whose hamgr was restarted and has no replica", domains[g.id], was.Primary, is.Primary)
+	}
+}
+
+// checkMove: a planned move loses nothing. A guest that was not given its answer in time runs
+// on unseen, and what it has done then may be undone.
+func (w *World) checkMove(g *vm, was, is *core.Protection) {
+	p := w.hosts[hostOf(was.Primary)].proc
+	if p == nil || !w.restorable(g, is.Primary, was.Generation) {
+		return
+	}
+	j := p.agent.jobs[g.id]
+	if j == nil || j.s == nil || j.s.stage != handing || j.copy() == nil {
+		return
+	}
+	c := j.copy()
+	r := w.hosts[hostOf(is.Primary)].proc.agent.backups[g.id].replica
+	if r.branch != c.branch || r.count != c.count {
+		w.harmed("harm", "%s is moved from %s, where it has come to %d of branch %d, but %s has %d of branch %d",
+			domains[g.id], was.Primary, c.count, c.branch, is.Primary, r.count, r.branch)
 	}
 }
 

@@ -190,7 +190,7 @@ func (s *session) output() {
 
 // goOn lets the guest run and sends the checkpoint, in two pieces.
 func (s *session) goOn() {
-	if !s.now.Moving {
+	if !s.now.Moving || s.host().w.mutant == MoveRunning {
 		s.c.resume()
 	}
 	s.stage = shipping

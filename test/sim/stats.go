@@ -8,6 +8,7 @@ type Stats struct {
 	Events    int64               `json:"events"`
 	Simulated time.Duration       `json:"simulated_ns"`
 	Faults    map[FaultKind]int64 `json:"faults"` // that met what they were to happen to
+	Moves     int64               `json:"moves"`  // planned failovers that were carried out
 	Failovers int64               `json:"failovers"`
 	Solos     int64               `json:"solos"`
 	Lost      int64               `json:"lost"` // guests whose every copy died
@@ -29,6 +30,7 @@ func (s *Stats) add(o Stats) {
 	for k, n := range o.Faults {
 		s.Faults[k] += n
 	}
+	s.Moves += o.Moves
 	s.Failovers += o.Failovers
 	s.Solos += o.Solos
 	s.Lost += o.Lost

@@ -115,7 +115,7 @@ func (r *report) table(w io.Writer) {
 	}
 	fmt.Fprintf(w, "%d schedules, seeds %d to %d, in %.1f s: %.1f hours, %d faults\n", r.Schedules, r.Seed,
 		r.Seed+uint64(r.Schedules)-1, r.Seconds, r.Simulated.Hours(), faults)
-	fmt.Fprintf(w, "%d failovers, %d times solo, %d rollbacks in mode checkpoint\n", r.Failovers, r.Solos, r.Rollbacks)
+	fmt.Fprintf(w, "%d failovers, %d of them planned, %d times solo, %d rollbacks in mode checkpoint\n", r.Failovers, r.Moves, r.Solos, r.Rollbacks)
 	fmt.Fprintf(w, "%d guests lost with their memory, %d of them given to a backup that lost it at that moment\n", r.Lost, r.Forsaken)
 
 	fmt.Fprintf(w, "all was well again at the latest %.1f s after the last fault\n", r.Slowest.Seconds())
