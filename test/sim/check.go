@@ -231,7 +231,8 @@ func (w *World) restorable(g *vm, node string, gen uint64) bool {
 	return b != nil && b.gen == gen && b.replica.epoch > 0
 }
 
-// checkDoom notes guests whose every copy is gone: nothing can be done for them.
+// checkDoom notes guests whose every copy is gone: nothing can be done for them, unless the
+// first whole checkpoint of a session is on its way to a backup.
 func (w *World) checkDoom() {
 	for i, g := range w.vms {
 		p := g.agreed()
@@ -243,9 +244,7 @@ func (w *World) checkDoom() {
 		case p.Phase == core.Recovering && w.restorable(g, p.Primary, p.Generation-1):
 		default:
 			g.doomed = fmt.Sprintf("%s, generation %d: no copy runs on %s, and there is no replica", p.Phase, p.Generation, p.Primary)
-			if w.stats.Lost++; g.lives() {
-				w.stats.Forsaken++
-			}
+			g.forsaken = g.lives()
 			if w.say != nil {
 				w.tell("checker", "%s is beyond help: %s", domains[i], g.doomed)
 			}
@@ -308,7 +307,17 @@ func (w *World) settled() bool {
 	if w.well++; w.well == 1 {
 		w.stats.Slowest = w.now - w.healed
 	}
-	return w.well > 6
+	if w.well <= 6 {
+		return false
+	}
+	for _, g := range w.vms {
+		if g.running == 0 && g.doomed != "" {
+			if w.stats.Lost++; g.forsaken {
+				w.stats.Forsaken++
+			}
+		}
+	}
+	return true
 }
 
 // unserved says what is wrong with a guest; "": all is well.
@@ -323,8 +332,6 @@ func (g *vm) unserved() string {
 		return g.mute()
 	case g.doomed != "" && p.Phase == core.Lost && g.running == 0:
 		return ""
-	case g.doomed != "":
-		return fmt.Sprintf("it is beyond help (%s), but the cluster says %s, and %d copies run", g.doomed, p.Phase, g.running)
 	case p.Phase != core.Protected:
 		return fmt.Sprintf("it is %s (generation %d, %s -> %s)", p.Phase, p.Generation, p.Primary, orNobody(p.Backup))
 	case g.running != 1:

@@ -19,8 +19,9 @@ type vm struct {
 	copies   int // ever made
 	running  int
 	branches []branch
-	line     int // the branch that is the guest now
-	doomed   string
+	line     int           // the branch that is the guest now
+	doomed   string        // why there is no copy of it left
+	forsaken bool          // one was, on its former primary
 	free     bool          // the operator has ended the protection
 	gone     bool          // and the guest has ended after that
 	heard    time.Duration // last, on the branch it is on

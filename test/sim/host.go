@@ -172,12 +172,16 @@ func (h *host) cont() {
 		return
 	}
 	h.proc.since = h.w.now
-	// What came in order of one sender is read in order; timers go off in any order.
+	// What a stream has brought is read in order, before what it brings now; datagrams in
+	// their order, timers in any.
 	at := time.Duration(0)
 	for _, e := range h.queued {
 		at += 10 * time.Microsecond
 		e.at = h.w.now + at
-		if e.inc != 0 && e.kind != streamRead {
+		switch {
+		case e.kind == streamRead:
+			e.at = h.w.now
+		case e.inc != 0:
 			e.at = h.w.now + time.Duration(h.w.rng.Uint64N(uint64(2*time.Millisecond)))
 		}
 		h.w.q.push(e)
