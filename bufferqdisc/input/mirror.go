@@ -149,16 +149,26 @@ func (m *Mirror) Taken() ([]uint64, error) {
 	defer m.mu.Unlock()
 	taken := make([]uint64, len(m.sources))
 	for i, s := range m.sources {
-		if s.account == nil {
-			continue // before Start
-		}
-		c, err := s.counters(m.h)
-		if err != nil {
+		if err := s.look(m.h); err != nil {
 			return nil, err
 		}
-		taken[i] = s.account.look(time.Now(), c)
+		if s.account != nil {
+			taken[i] = s.account.taken
+		}
 	}
 	return taken, nil
+}
+
+// look brings the account up to date; before Start there is none.
+func (s *source) look(h *netlink.Handle) error {
+	if s.account == nil {
+		return nil
+	}
+	c, err := s.counters(h)
+	if err == nil {
+		s.account.look(time.Now(), c)
+	}
+	return err
 }
 
 // Stats may be called at any time.

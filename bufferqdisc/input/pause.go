@@ -2,15 +2,29 @@ package input
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
+
+const (
+	// drainFor bounds the wait for a guest to take what is in its taps' queues: one whose
+	// network sends more than it takes never does.
+	drainFor   = 10 * time.Millisecond
+	drainEvery = 50 * time.Microsecond
+)
+
+// ErrQueued: the guest has not taken all of what came before a Pause.
+var ErrQueued = errors.New("packets are still in the tap's queue")
 
 // Pause has what comes for the guest wait, for at most that long, until Resume; it is
 // copied to the backup all the same. While QEMU stops a guest it takes a packet in that it
 // then throws away (net/net.c in its sources, net_vm_change_state_handler): one for each
-// NIC and checkpoint, unless none comes. After an error the guest gets its packets as ever.
+// NIC and checkpoint, unless none comes and none is in the tap's queue. So Pause returns
+// when the guest has taken those, or with ErrQueued when that takes too long. After another
+// error the guest gets its packets as ever.
 func (m *Mirror) Pause(limit time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -18,10 +32,31 @@ func (m *Mirror) Pause(limit time.Duration) error {
 		return nil
 	}
 	var errs []error
-	for _, s := range m.sources {
-		errs = append(errs, s.copier.wait(limit))
+	queued := make([]uint64, len(m.sources))
+	for i, s := range m.sources {
+		// What comes between the two may be queued or wait: then drain may wait in vain.
+		errs = append(errs, s.look(m.h), s.copier.wait(limit))
+		queued[i], _, _ = s.copier.counters()
+	}
+	end := time.Now().Add(drainFor)
+	for i, s := range m.sources {
+		errs = append(errs, s.drain(m.h, queued[i], end))
 	}
 	return errors.Join(errs...)
+}
+
+// drain returns when the guest has taken the packets up to a number.
+func (s *source) drain(h *netlink.Handle, number uint64, end time.Time) error {
+	for s.account != nil && s.account.taken < number {
+		if time.Now().After(end) {
+			return fmt.Errorf("%w: %s", ErrQueued, s.tap.Name)
+		}
+		time.Sleep(drainEvery)
+		if err := s.look(h); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Resume lets the guest have what waits, in order, and what comes then.

@@ -20,7 +20,9 @@ func TestPause(t *testing.T) {
 	large := ipFrame(a, false, unix.IPPROTO_TCP, bytes.Repeat([]byte("octets"), 5000), 1400, true)
 	for round := uint32(0); round < 30; round += 10 {
 		l.primary.send(a, round+1)
-		must(t, m.Pause(time.Minute))
+		if err := m.Pause(time.Minute); !errors.Is(err, ErrQueued) {
+			t.Errorf("a packet is in the queue: %v", err)
+		}
 		l.primary.send(a, round+2, round+3)
 		l.primary.send(b, round+4)
 		l.primary.write(large)
@@ -51,6 +53,26 @@ func TestPause(t *testing.T) {
 	must(t, err)
 	if taken[0] != 15 || taken[1] != 3 {
 		t.Errorf("taken %v", taken)
+	}
+}
+
+// TestPauseWaitsForTheQueue: what came before it, the guest has when it returns.
+func TestPauseWaitsForTheQueue(t *testing.T) {
+	l := newLab(t, 1, false)
+	m, _ := l.protect(Config{})
+	g := l.primary.guests[0]
+	for n := range uint32(5) {
+		l.primary.send(g, n)
+		paused := make(chan error)
+		go func() { paused <- m.Pause(time.Minute) }()
+		select {
+		case err := <-paused:
+			t.Fatalf("paused with a packet in the queue: %v", err)
+		case <-time.After(drainFor / 4):
+		}
+		g.wantSeqs(t, n)
+		must(t, <-paused)
+		m.Resume()
 	}
 }
 
@@ -110,7 +132,9 @@ func TestNothingIsLostInBetween(t *testing.T) {
 			}
 			m = next
 			for range 5 {
-				err = errors.Join(err, m.Pause(time.Minute))
+				if e := m.Pause(time.Minute); !errors.Is(e, ErrQueued) {
+					err = errors.Join(err, e)
+				}
 				m.Resume()
 			}
 		}
