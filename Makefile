@@ -6,6 +6,7 @@ HOSTS   ?= container
 OUT     := out
 RUNS    ?= 20
 SEEDS   ?= 100000
+NODES   ?= 3
 export GOFLAGS := $(GOFLAGS) -tags=$(TAGS)
 
 .DEFAULT_GOAL := help
@@ -36,6 +37,10 @@ sim: ## hamgr's decisions in simulated failures: SEEDS=n from SEED=first on, int
 	@$(GO) build -o $(OUT)/bin/sim ./test/sim/campaign
 	@$(OUT)/bin/sim -seeds $(SEEDS) $(if $(SEED),-seed $(SEED)) -out $(OUT)/sim
 
+chaos: deps ## hosts, processes and networks fail at random, and every promise is checked: RUNS=n SEED=s HOSTS=container NODES=3 FAULTS=a,b, into out/chaos
+	@$(GO) build -o $(OUT)/bin/chaos ./test/chaos
+	@$(OUT)/bin/chaos -runs $(RUNS) $(if $(SEED),-seed $(SEED)) -hosts $(HOSTS) -nodes $(NODES) -faults "$(FAULTS)"
+
 test: deps ## all tests, the end-to-end run among them
 	@test -z "$$(gofmt -l cmd hamgr internal qmp storage bufferqdisc detector test)" || { gofmt -l .; echo "run gofmt -w on them"; exit 1; }
 	$(GO) vet ./...
@@ -48,4 +53,4 @@ deps: ## what this machine needs to build: a C compiler for libvirt's binding
 clean: ## remove what was built and written here
 	rm -rf $(OUT)
 
-.PHONY: help build demo lab bench commit sim test deps clean
+.PHONY: help build demo lab bench commit sim chaos test deps clean

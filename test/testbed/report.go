@@ -90,21 +90,22 @@ func (r Report) Write(dir string) error {
 	if err := os.WriteFile(filepath.Join(dir, "report.json"), append(data, '\n'), 0o644); err != nil {
 		return err
 	}
-	return r.timeline(filepath.Join(dir, "timeline.png"))
+	return Timeline(filepath.Join(dir, "timeline.png"), "latency of each request over one TCP connection", r.samples, r.marks)
 }
 
-// timeline draws the latency of each request, and the marks.
-func (r Report) timeline(path string) error {
-	if len(r.samples) == 0 {
+// Timeline draws the latency of each request, and the marks, as a PNG. Without requests
+// there is nothing to draw.
+func Timeline(path, title string, samples []client.Sample, marks []Mark) error {
+	if len(samples) == 0 {
 		return nil
 	}
-	zero := r.samples[0].Sent
-	points := make(plotter.XYs, len(r.samples))
-	for i, s := range r.samples {
+	zero := samples[0].Sent
+	points := make(plotter.XYs, len(samples))
+	for i, s := range samples {
 		points[i] = plotter.XY{X: s.Sent.Sub(zero).Seconds(), Y: max(ms(s.Latency), 0.1)}
 	}
 	p := plot.New()
-	p.Title.Text = "latency of each request over one TCP connection"
+	p.Title.Text = title
 	p.X.Label.Text, p.Y.Label.Text = "seconds", "milliseconds"
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	dots, err := plotter.NewScatter(points)
@@ -113,8 +114,8 @@ func (r Report) timeline(path string) error {
 	}
 	dots.GlyphStyle = draw.GlyphStyle{Color: color.RGBA{30, 90, 160, 255}, Radius: vg.Points(1.5), Shape: draw.CircleGlyph{}}
 	p.Add(dots)
-	for i, m := range r.marks {
-		if err := addMark(p, m, zero, 2000/float64(i+1)); err != nil {
+	for i, m := range marks {
+		if err := addMark(p, m, zero, 2000/float64(i%8+1)); err != nil {
 			return err
 		}
 	}

@@ -69,9 +69,9 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 	if o.Kind == lab.UML {
 		b.patience = 4
 	}
-	voters := 3
-	if o.Hosts < 3 {
-		voters = 1
+	voters := 1
+	if o.Hosts >= 3 {
+		voters = min((o.Hosts-1)|1, 5) // an odd number
 	}
 	var managers []string
 	for i := 1; i <= o.Hosts; i++ {
@@ -235,6 +235,9 @@ func (b *Bed) WaitStatus(ctx context.Context, host string, limit time.Duration, 
 		}
 	}
 }
+
+// Nodes are the names of the hosts that run hamgr.
+func (b *Bed) Nodes() []string { return b.hosts }
 
 // WaitCluster waits until all hosts are there and a leader is known.
 func (b *Bed) WaitCluster(ctx context.Context) error { return b.WaitNodes(ctx, len(b.hosts)) }

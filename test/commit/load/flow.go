@@ -65,7 +65,12 @@ func (f *flow) ask(ctx, life context.Context) error {
 	for wait(ctx, time.Duration(f.random.ExpFloat64()*float64(f.load.Interval))) {
 		f.number++
 		f.result.Requests++
-		answer, err := exchange(f.check.Next("text"))
+		x := Exchange{Flow: f.name, Line: f.check.Next("text"), Sent: time.Now()}
+		answer, err := exchange(x.Line)
+		if f.load.Each != nil {
+			x.Answer, x.Got, x.Err = answer, time.Now(), err
+			f.load.Each(x)
+		}
 		if err == nil {
 			err = f.check.Answer(answer)
 		}

@@ -28,6 +28,15 @@ type Options struct {
 	Interval  time.Duration // mean time between an answer and the next request of a flow
 	Seed      uint64        // of the random part
 	Refresh   time.Duration // how often the guest's addresses are asked for anew
+
+	Each func(Exchange) // called for every request that was answered or given up, by several goroutines; none if nil
+}
+
+// Exchange is one request, without newlines, and what came of it: an answer, or an error.
+type Exchange struct {
+	Flow, Line, Answer string
+	Sent, Got          time.Time
+	Err                error
 }
 
 const (

@@ -18,7 +18,7 @@ const traceFile = "trace.jsonl"
 
 // Traces are what all nodes have traced, by our clock.
 func (r *Rig) Traces() (all []trace.Event, err error) {
-	for _, h := range Hosts {
+	for _, h := range r.Nodes() {
 		for _, name := range []string{traceFile + ".1", traceFile} {
 			data, err := os.ReadFile(filepath.Join(r.Out, "logs", h, name))
 			if errors.Is(err, os.ErrNotExist) {
@@ -58,7 +58,7 @@ func add(all []trace.Event, host string, data []byte, ahead time.Duration) ([]tr
 // clocks is by how much two clocks may differ: each is known within its error.
 func (r *Rig) clocks() time.Duration {
 	var most time.Duration
-	for _, h := range Hosts {
+	for _, h := range r.Nodes() {
 		for _, k := range r.recorder.Kernels(h) {
 			most = max(most, 2*k.Error)
 		}

@@ -21,7 +21,7 @@ func (r *Rig) Mutate(ctx context.Context, m mutant.Mistake) error {
 	if err != nil {
 		return err
 	}
-	for _, h := range Hosts {
+	for _, h := range r.Nodes() {
 		if _, err := r.Host(h).Exec(ctx, "sh", "-c", fmt.Sprintf("echo %s > /run/mutant; pkill -KILL -x hamgr", m)); err != nil {
 			return err
 		}

@@ -27,7 +27,7 @@ func (r *Rig) Protected(ctx context.Context, above uint64, limit time.Duration) 
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
-		o, err := r.order()
+		o, err := r.Order()
 		if err == nil && o.Phase == string(core.Protected) && o.Generation > above {
 			return o, nil
 		}
@@ -39,9 +39,9 @@ func (r *Rig) Protected(ctx context.Context, above uint64, limit time.Duration) 
 	}
 }
 
-// order reads on in all traces.
-func (r *Rig) order() (trace.Event, error) {
-	for _, h := range Hosts {
+// Order is the newest, out of all traces.
+func (r *Rig) Order() (trace.Event, error) {
+	for _, h := range r.Nodes() {
 		if err := r.readOn(h, filepath.Join(r.Out, "logs", h, traceFile)); err != nil {
 			return r.orders.newest, err
 		}

@@ -3,6 +3,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ type Options struct {
 	Out      string   // directory for binaries, logs and captures
 	Progress io.Writer
 	Mutants  bool // hamgr is built so that it can be told to make mistakes
+	Nodes    int  // hosts that can have the guest; 3 if zero
+
+	Each func(load.Exchange) // called for every request of a load; none if nil
 }
 
 // Rig is a running testbed with a guest g1, watched.
@@ -34,10 +38,8 @@ type Rig struct {
 	orders   orders
 	faults   []commit.Fault
 	loads    int
+	each     func(load.Exchange)
 }
-
-// Hosts are those that can have the guest.
-var Hosts = []string{"h1", "h2", "h3"}
 
 // nics are the guest's, each in a network of its own on the same wire.
 var nics = []image.NIC{
@@ -47,14 +49,14 @@ var nics = []image.NIC{
 
 // Up starts three hosts, listens, and starts the guest on h1.
 func Up(ctx context.Context, o Options) (*Rig, error) {
-	tags := ""
+	tags, nodes := "", cmp.Or(o.Nodes, 3)
 	if o.Mutants {
 		tags = "mutant"
 	}
-	r := &Rig{kind: o.Kind, recorder: commit.NewRecorder(), orders: orders{read: map[string]int64{}}}
+	r := &Rig{kind: o.Kind, recorder: commit.NewRecorder(), orders: orders{read: map[string]int64{}}, each: o.Each}
 	var err error
 	r.Bed, err = testbed.Up(ctx, testbed.Options{
-		Hosts: len(Hosts), Kind: o.Kind, Out: o.Out, Progress: o.Progress, Tags: tags, Programs: []string{"test/commit/listen"},
+		Hosts: nodes, Kind: o.Kind, Out: o.Out, Progress: o.Progress, Tags: tags, Programs: []string{"test/commit/listen"},
 		Serve: func(args []string) []string {
 			return mutable(append(args, "--trace", r.traceOnHost(), "--data", "/var/log/lab/data")) // a disk survives its host
 		},
@@ -71,7 +73,7 @@ func Up(ctx context.Context, o Options) (*Rig, error) {
 }
 
 func (r *Rig) start(ctx context.Context) error {
-	for _, h := range append([]string{"client"}, Hosts...) {
+	for _, h := range append([]string{"client"}, r.Nodes()...) {
 		if err := r.listen(h); err != nil {
 			return err
 		}
@@ -161,6 +163,6 @@ func (r *Rig) load(interval time.Duration, seed uint64) load.Options {
 	}
 	return load.Options{
 		Pid: r.Host("client").Pid(), Device: "eth1", Addresses: addresses, Port: 7000,
-		Interval: interval, Seed: seed, Refresh: 300 * time.Millisecond,
+		Interval: interval, Seed: seed, Refresh: 300 * time.Millisecond, Each: r.each,
 	}
 }

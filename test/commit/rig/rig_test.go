@@ -32,7 +32,7 @@ func up(t *testing.T, o Options) *Rig {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			for _, h := range Hosts {
+			for _, h := range r.Nodes() {
 				log, _ := os.ReadFile(r.Out + "/logs/" + h + "/hamgr.log")
 				t.Logf("%s:\n%s", h, log[max(0, len(log)-4000):])
 			}

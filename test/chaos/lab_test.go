@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hamgr/hamgr/test/lab"
+	"github.com/hamgr/hamgr/test/testbed"
+)
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(p []byte) (int, error) {
+	l.t.Log(strings.TrimSuffix(string(p), "\n"))
+	return len(p), nil
+}
+
+// bench is one host with a guest, and a client.
+type bench struct {
+	*testbed.Bed
+	labKind lab.Kind
+}
+
+func (b bench) hosts() []string { return b.Nodes() }
+func (b bench) kind() string    { return string(b.labKind) }
+func (b bench) powerOff(_ context.Context, host string) error {
+	_, err := b.Host(host).PowerOff()
+	return err
+}
+func (b bench) powerOn(_ context.Context, host string) error { return b.Host(host).Start() }
+func (b bench) run(ctx context.Context, host, script string) (string, error) {
+	return runScript(b.Host(host).Command(ctx, "sh", "-s"), host, script)
+}
+
+// TestEachFaultIsDoneAndUndone: every fault for containers is in force after it was done,
+// and is no more when its time is over.
+func TestEachFaultIsDoneAndUndone(t *testing.T) { eachFault(t, lab.Container) }
+
+// TestEachFaultOnKernels does so on a host with a kernel, and a clock, of its own.
+func TestEachFaultOnKernels(t *testing.T) { eachFault(t, lab.UML) }
+
+func eachFault(t *testing.T, kind lab.Kind) {
+	if testing.Short() {
+		t.Skip("makes a lab")
+	}
+	bed, err := testbed.Up(t.Context(), testbed.Options{Hosts: 1, Kind: kind, Out: t.TempDir(), Progress: testLog{t}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(bed.Down)
+	b := bench{bed, kind}
+	if err := b.StartGuest(t.Context(), "h1", 128); err != nil {
+		t.Fatal(err)
+	}
+	faults, err := choose(all(t), string(kind), true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortStableFunc(faults, func(x, y fault) int { return fate(x) - fate(y) })
+	for _, f := range faults {
+		t.Run(f.Name, func(t *testing.T) { b.tryOut(t, f) })
+	}
+}
+
+// fate puts last what a guest does not outlive.
+func fate(f fault) int {
+	switch {
+	case f.Power:
+		return 2
+	case strings.HasPrefix(f.Name, "qemu-killed"):
+		return 1
+	}
+	return 0
+}
+
+func (b bench) tryOut(t *testing.T, f fault) {
+	ctx := t.Context()
+	lasts := 700 * time.Millisecond
+	if b.labKind == lab.UML {
+		lasts = 4 * time.Second
+	}
+	if f.Lasts[1] == 0 {
+		lasts = 0
+	}
+	const id = "try"
+	before := b.look(ctx, f, id)
+	in := injector{executor: b, site: labSite, id: id, now: func() (standing, error) { return standing{Primary: "h1"}, nil }}
+	ended := make(chan error, 1)
+	go func() {
+		out, err := in.inject(ctx, []step{{Fault: f.Name, On: primary, Lasts: span{lasts}, fault: f}})
+		if err == nil && out[0].Missed != "" {
+			err = fmt.Errorf("not done: %s", out[0].Missed)
+		}
+		ended <- err
+	}()
+	during := before
+	for during == before { // as long as the test may take
+		select {
+		case err := <-ended:
+			ended <- err
+			if during = b.look(ctx, f, id+"-0"); lasts > 0 || during == before {
+				t.Fatalf("it was not seen to be in force: %q before and after (%v)", before, err)
+			}
+		default:
+			during = b.look(ctx, f, id+"-0")
+		}
+	}
+	b.reaches(t, f)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if after := b.look(ctx, f, id+"-0"); lasts > 0 && after != before {
+		t.Fatalf("it is not undone: %q, before %q", after, before)
+	}
+}
+
+// look is what a fault sees of itself.
+func (b bench) look(ctx context.Context, f fault, id string) string {
+	if f.Power {
+		return string(b.Host("h1").State())
+	}
+	out, err := b.run(ctx, "h1", f.seen(labSite, id))
+	return fmt.Sprint(err == nil, out)
+}
+
+// reaches has a client find out that a cut network is cut.
+func (b bench) reaches(t *testing.T, f fault) {
+	addr := map[string]string{"management": "10.77.0.1", "guest": "10.78.0.1"}[f.vars["network"]]
+	if addr == "" || f.vars["way"] == "" {
+		return
+	}
+	if _, err := b.Host("client").Exec(t.Context(), "ping", "-c1", "-W0.2", addr); err == nil {
+		t.Errorf("%s still answers", addr)
+	}
+}
+
+// TestShortCampaign is make chaos RUNS=3.
+func TestShortCampaign(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes a lab")
+	}
+	o := options{runs: 3, seed: 5, hosts: string(lab.Container), nodes: 3, out: t.TempDir(), failures: 1, progress: testLog{t}}
+	if err := o.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := o.campaign(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.err() != nil || r.Runs != 3 || r.Requests == 0 || len(r.Faults) == 0 {
+		t.Fatalf("%v: %+v", r.err(), r)
+	}
+}
