@@ -163,7 +163,7 @@ func TestInject(t *testing.T) {
 
 func TestDryRunShowsAllAndDoesNothing(t *testing.T) {
 	var out bytes.Buffer
-	o := options{runs: 30, seed: 3, ssh: "a=root@192.0.2.1,b,c", dry: true, progress: &out, site: labSite}
+	o := options{runs: 30, seed: 3, ssh: "a=root@192.0.2.1,b,c", via: defaultVia, dry: true, progress: &out, site: labSite}
 	if err := o.main(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ type options struct {
 	failures int
 
 	list, dry      bool
-	ssh            string
+	ssh, via       string
 	site           site
 	offCmd, onCmd  string
 	probe          string
@@ -58,6 +58,7 @@ func main() {
 	flag.BoolVar(&o.list, "list", false, "show the catalogue, and stop")
 	flag.BoolVar(&o.dry, "dry-run", false, "show what would be run where, and do nothing")
 	flag.StringVar(&o.ssh, "ssh", "", "a real cluster's nodes instead of a lab, as h1=root@10.0.0.1,h2=...")
+	flag.StringVar(&o.via, "via", defaultVia, `with -ssh: what gives a shell on a host; with another, as "lab exec {} -- sh -s", -hosts says of what kind they are`)
 	flag.StringVar(&o.site.Domain, "domain", "", "of a real cluster: the guest")
 	flag.StringVar(&o.site.Mgmt, "mgmt-dev", "eth0", "of a real cluster: its device to the management network")
 	flag.StringVar(&o.site.Guest, "guest-dev", "eth1", "of a real cluster: its device to the guests' network")
@@ -75,12 +76,19 @@ func main() {
 	}
 }
 
+// kind is that of the hosts.
+func (o *options) kind() string {
+	if o.ssh != "" && o.via == defaultVia {
+		return realHost
+	}
+	return o.hosts
+}
+
 // prepare completes the options.
 func (o *options) prepare() (err error) {
-	kind := o.hosts
+	kind := o.kind()
 	switch {
-	case o.ssh != "":
-		kind = realHost
+	case kind == realHost:
 	case kind != string(lab.Container) && kind != string(lab.UML):
 		return fmt.Errorf("no hosts of kind %q; there are %s and %s", kind, lab.Container, lab.UML)
 	case o.nodes < 3:
@@ -98,7 +106,7 @@ func (o *options) prepare() (err error) {
 	if o.catalogue, err = catalogue(); err != nil {
 		return err
 	}
-	power := kind != realHost || o.offCmd != "" && o.onCmd != ""
+	power := o.ssh == "" || o.offCmd != "" && o.onCmd != ""
 	o.use, err = choose(o.catalogue, kind, power, o.names)
 	return err
 }

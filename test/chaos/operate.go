@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os/exec"
 	"time"
 
 	"github.com/hamgr/hamgr/hamgr/api"
@@ -69,8 +68,8 @@ func (o *options) operate(ctx context.Context) error {
 	if o.site.Domain == "" || len(to) < 3 {
 		return errors.New("-domain and three hosts at least are needed")
 	}
-	c := live{remote: remote{to, o.offCmd, o.onCmd}, site: o.site, probe: o.probe, bound: o.bound}
-	r := newReport(*o, realHost, len(to))
+	c := live{remote: remote{to, o.via, o.offCmd, o.onCmd, o.kind()}, site: o.site, probe: o.probe, bound: o.bound}
+	r := newReport(*o, o.kind(), len(to))
 	for n := 1; n <= o.runs && len(r.Failed) < o.failures; n++ {
 		steps, err := o.steps(n)
 		if err != nil {
@@ -126,7 +125,7 @@ func (c live) well(ctx context.Context, now func() (standing, error)) error {
 		return err
 	}
 	for {
-		out, err := exec.CommandContext(ctx, "sh", "-c", c.probe).CombinedOutput()
+		out, err := shell(ctx, c.probe, c.site.Domain).CombinedOutput()
 		if err == nil {
 			return nil
 		}

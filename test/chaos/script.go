@@ -21,7 +21,9 @@ var labSite = site{Domain: "g1", Memory: "/dev/shm/hamgr", Data: "/var/log/lab/d
 const tools = `
 # qemu COMMAND: of the domain; pgrep and pkill take what follows.
 qemu() { "$@" -f "^[^ ]*(qemu|kvm)[^ ]* -name guest=$domain,"; }
-room() { df -k --output=$1 "$(findmnt -nT $memory -o TARGET)" | tail -n 1; }
+room() { df -k --output=$1 "$(findmnt -nT $memory -o TARGET)" | tail -n 1 | tr -d " "; }
+# alone: this is the first PID namespace of its kernel (PROC_PID_INIT_INO), no container.
+alone() { test "$(readlink /proc/self/ns/pid)" = "pid:[4026531836]"; }
 # clock: when this host was booted, by its own clock.
 clock() { echo $(($(date +%s) - $(cut -d. -f1 /proc/uptime) >> 2)); }
 

@@ -9,14 +9,19 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"time"
 )
 
-// remote is a real cluster, reached with ssh(1) as its configuration says. Power is for the
-// operator's own commands: {} in them stands for the host's name.
+// remote is a cluster that is reached by commands: a shell on a host by via, ssh(1) as its
+// configuration says, and the hosts' power by the operator's own. In the first {} stands
+// for the host's address, in the others for its name.
 type remote struct {
-	to            map[string]string // by name: what ssh is told
-	offCmd, onCmd string
+	to                 map[string]string // by name: the address
+	via, offCmd, onCmd string
+	hostKind           string
 }
+
+const defaultVia = "ssh -o BatchMode=yes -o ConnectTimeout=5 {} sh -s"
 
 // parseHosts reads h1=root@10.0.0.1,h2=...; a name alone is also where ssh finds it.
 func parseHosts(text string) (map[string]string, error) {
@@ -35,11 +40,17 @@ func parseHosts(text string) (map[string]string, error) {
 }
 
 func (r remote) hosts() []string { return slices.Sorted(maps.Keys(r.to)) }
-func (r remote) kind() string    { return realHost }
+func (r remote) kind() string    { return r.hostKind }
 
 func (r remote) run(ctx context.Context, host, script string) (string, error) {
-	cmd := exec.CommandContext(ctx, "ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", r.to[host], "sh", "-s")
-	return runScript(cmd, host, script)
+	return runScript(shell(ctx, r.via, r.to[host]), host, script)
+}
+
+// shell is a command, {} in it replaced.
+func shell(ctx context.Context, command, by string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "sh", "-c", strings.ReplaceAll(command, "{}", quote(by)))
+	cmd.WaitDelay = time.Second // something in the background may keep its output open
+	return cmd
 }
 
 // runScript gives a shell its script.
@@ -59,7 +70,7 @@ func (r remote) power(ctx context.Context, command, host string) error {
 	if command == "" {
 		return errors.New("there is no command for the power of hosts; see -power-off and -power-on")
 	}
-	out, err := exec.CommandContext(ctx, "sh", "-c", strings.ReplaceAll(command, "{}", quote(host))).CombinedOutput()
+	out, err := shell(ctx, command, host).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("power of %s: %w: %s", host, err, out)
 	}
