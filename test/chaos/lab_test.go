@@ -155,3 +155,41 @@ func TestShortCampaign(t *testing.T) {
 		t.Fatalf("%v: %+v", r.err(), r)
 	}
 }
+
+// TestOperator treats a lab as a real cluster: it is reached by a command, and hamgr is asked.
+func TestOperator(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes a lab")
+	}
+	ctx := t.Context()
+	b, err := testbed.Up(ctx, testbed.Options{Hosts: 3, Out: t.TempDir(), Progress: testLog{t}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Down)
+	if err := b.WaitCluster(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.StartGuest(ctx, "h1", 128); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := b.Hamgr(ctx, "h1", "protect", "g1"); err != nil {
+		t.Fatal(out, err)
+	}
+	var nodes []string
+	for _, h := range b.Nodes() {
+		nodes = append(nodes, fmt.Sprintf("%s=%d", h, b.Host(h).Pid()))
+	}
+	o := options{
+		runs: 2, hosts: string(lab.Container), out: t.TempDir(), failures: 1, seed: 3, progress: testLog{t}, faults: "qemu-killed,management-cut-in",
+		ssh: strings.Join(nodes, ","), via: "nsenter -t {} -m -p -n -u -i env PATH=/opt/hamgr/bin:/usr/sbin:/usr/bin sh -s",
+		site: labSite, probe: fmt.Sprintf("nsenter -t %d -n ping -c1 -W1 10.78.0.201", b.Host("client").Pid()),
+	}
+	if err := o.main(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s, err := b.Status(ctx, "h3")
+	if err != nil || s.Protections[0].Generation < 4 {
+		t.Errorf("nothing has happened: %+v, %v", s.Protections, err)
+	}
+}
