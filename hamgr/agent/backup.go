@@ -87,8 +87,19 @@ func (a *Agent) serveBackup(ctx context.Context, conn net.Conn) {
 		return
 	}
 	defer close(b.done)
+	go b.watchStandby()
 	err = b.receive(r)
 	b.log.Info("checkpoints stopped", "generation", h.Generation, "cause", err)
+}
+
+// watchStandby hangs up when the standby is no more while checkpoints come: what cannot be
+// restored is not to be committed to. The primary goes solo and gets another backup.
+func (b *backup) watchStandby() {
+	select {
+	case <-b.standby.Ended(): // or let run, when nobody cares for this connection any more
+		b.conn.Close()
+	case <-b.done:
+	}
 }
 
 // prepare checks that the cluster wants this, and readies the standby.
