@@ -116,6 +116,14 @@ func (b bench) tryOut(t *testing.T, f fault) {
 	if after := b.look(ctx, f, id+"-0"); lasts > 0 && after != before {
 		t.Fatalf("it is not undone: %q, before %q", after, before)
 	}
+	for end := time.Now().Add(extra); f.vars["process"] != "" && lasts == 0; { // its supervisor is at work
+		if _, err := b.run(ctx, "h1", f.seen(labSite, id)); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("nobody has started it again")
+		}
+	}
 }
 
 // look is what a fault sees of itself.
