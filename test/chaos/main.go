@@ -91,7 +91,7 @@ func (o *options) prepare() (err error) {
 	case kind == realHost:
 	case kind != string(lab.Container) && kind != string(lab.UML):
 		return fmt.Errorf("no hosts of kind %q; there are %s and %s", kind, lab.Container, lab.UML)
-	case o.nodes < 3:
+	case o.ssh == "" && o.nodes < 3:
 		return fmt.Errorf("%d hosts cannot lose one; take 3 or 5", o.nodes)
 	}
 	if o.bound == 0 {
@@ -125,7 +125,7 @@ func (o *options) main(ctx context.Context) error {
 		return o.operate(ctx)
 	}
 	fmt.Fprintf(o.progress, "%d runs on %d %s hosts, seed %d\n", o.runs, o.nodes, o.hosts, o.seed)
-	r, err := o.campaign(ctx)
+	r, err := o.campaign(ctx, o.steps)
 	if e := r.write(o.out); err == nil {
 		err = e
 	}
@@ -148,7 +148,7 @@ func (o *options) steps(n int) ([]step, error) {
 }
 
 // campaign does the runs. The report is there in any case.
-func (o *options) campaign(ctx context.Context) (r *report, err error) {
+func (o *options) campaign(ctx context.Context, schedule func(run int) ([]step, error)) (r *report, err error) {
 	r = newReport(*o, o.hosts, o.nodes)
 	var w *world
 	defer func() {
@@ -162,7 +162,7 @@ func (o *options) campaign(ctx context.Context) (r *report, err error) {
 				return r, err
 			}
 		}
-		steps, err := o.steps(n)
+		steps, err := schedule(n)
 		if err != nil {
 			return r, err
 		}
