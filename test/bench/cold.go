@@ -35,8 +35,10 @@ func (p *pathLab) cold(ctx context.Context) error {
 		at = to
 	}
 	if at != "h1" { // where the others expect it
-		if _, err := p.Host(at).Exec(ctx, "virsh", "-q", "destroy", "g1"); err != nil {
-			return err
+		for _, verb := range []string{"destroy", "undefine"} {
+			if text, err := p.Host(at).Exec(ctx, "virsh", "-q", verb, "g1"); err != nil {
+				return fmt.Errorf("%w: %s", err, text)
+			}
 		}
 		if err := p.StartGuest(ctx, "h1", p.memoryMiB); err != nil {
 			return err
