@@ -29,7 +29,7 @@ func (a *Agent) howItEnded(ctx context.Context, name string, pid int, dying bool
 	ctx, cancel := context.WithTimeout(ctx, endingTimeout)
 	defer cancel()
 	for start := time.Now(); ctx.Err() == nil; {
-		if pid != 0 && domain.Alive(pid) {
+		if pid != 0 && domain.Alive(pid) && !a.panicked(name) {
 			if dying && time.Since(start) < dyingTimeout && sleep(ctx, endingPoll) == nil {
 				continue
 			}
@@ -41,6 +41,8 @@ func (a *Agent) howItEnded(ctx context.Context, name string, pid int, dying bool
 			return guestOf(a.lastEnd(name))
 		case err == nil && info.Running(): // started again meanwhile
 			return rules.Running
+		case err == nil && info.End != domain.EndNone && a.panicked(name):
+			return rules.Panicked
 		case err == nil && info.End != domain.EndNone:
 			return guestOf(info.End)
 		}
@@ -53,11 +55,18 @@ func (a *Agent) howItEnded(ctx context.Context, name string, pid int, dying bool
 }
 
 func guestOf(e domain.End) rules.Guest {
-	if e == domain.EndByRequest {
+	switch e {
+	case domain.EndByRequest:
 		return rules.Ended
+	case domain.EndPanic:
+		return rules.Panicked
 	}
 	return rules.Crashed
 }
+
+// panicked says that the newest that was heard of a guest is that its kernel gave up.
+// Where libvirt is told to restart it, it runs on in the same QEMU.
+func (a *Agent) panicked(name string) bool { return a.lastEnd(name) == domain.EndPanic }
 
 // lastEnd is for a domain that libvirt has forgotten: one without a definition.
 func (a *Agent) lastEnd(name string) domain.End {
@@ -85,7 +94,7 @@ func (a *Agent) watchDomains(ctx context.Context) {
 func (a *Agent) domainEnded(ctx context.Context, e domain.Event) {
 	a.mu.Lock()
 	job := a.primaries[e.Domain]
-	if job != nil {
+	if job != nil && e.End != domain.EndNone {
 		a.ends[e.Domain] = e.End
 	}
 	a.mu.Unlock()
@@ -93,6 +102,10 @@ func (a *Agent) domainEnded(ctx context.Context, e domain.Event) {
 		return
 	}
 	o, _ := job.current()
+	if o != nil && o.Primary == a.cfg.Node && e.Kind == domain.Watchdog {
+		job.tell(ctx, core.Command{Kind: core.Trouble, Domain: o.Domain, Generation: o.Generation, Cause: e.Detail})
+		return
+	}
 	if o == nil || o.Primary != a.cfg.Node || o.Phase != core.Solo {
 		return // a session notices by itself
 	}

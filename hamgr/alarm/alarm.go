@@ -15,6 +15,7 @@ const (
 	Solo      = "hamgr.protection.solo"
 	Protected = "hamgr.protection.protected"
 	Lost      = "hamgr.protection.lost"
+	Trouble   = "hamgr.guest.trouble"      // of the guest's own; nothing was done
 	Restart   = "hamgr.protection.restart" // anew: state was lost
 )
 
@@ -28,7 +29,7 @@ type Alarm struct {
 // Alarming says whether the event is one that inspectors are told.
 func Alarming(e core.Event) bool {
 	switch e.Kind {
-	case core.FailOver, core.GoSolo, core.Synced, core.MarkLost, core.Restart:
+	case core.FailOver, core.GoSolo, core.Synced, core.MarkLost, core.Restart, core.Trouble:
 		return true
 	}
 	return false
@@ -54,6 +55,8 @@ func From(e core.Event) (a Alarm, ok bool) {
 		a.Type, status, severity = Protected, "up", "CLEARED"
 	case core.MarkLost:
 		a.Type, severity = Lost, "CRITICAL"
+	case core.Trouble:
+		a.Type, status, severity = Trouble, "up", "WARNING"
 	case core.Restart:
 		a.Type, severity = Restart, "CRITICAL"
 	}

@@ -165,9 +165,10 @@ func restart(s State, p *Protection, c Command) (Event, error) {
 	return Event{Node: failed, Target: p.Primary}, nil
 }
 
-// markLost gives a guest up. One that has a replica is not lost.
+// markLost gives a guest up. One that has a replica is not lost, unless it failed by its
+// own fault and its primary says so (Silenced).
 func markLost(s State, p *Protection, c Command) (Event, error) {
-	if s.Protections[p.Domain].Phase == Protected && !s.replicaGone(*p) {
+	if s.Protections[p.Domain].Phase == Protected && !s.replicaGone(*p) && !c.Silenced {
 		return Event{}, fmt.Errorf("%w: %q is protected, %s has its replica", ErrWrongPhase, p.Domain, p.Backup)
 	}
 	if p.Backup, p.Boot = "", ""; p.Cold { // it did not start there

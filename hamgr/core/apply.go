@@ -43,6 +43,10 @@ func apply(s *State, c Command) (event Event, changed bool, err error) {
 		event, err = protect(s, c)
 	case Unprotect:
 		event, err = unprotect(s, c)
+	case Trouble:
+		var p Protection
+		p, err = current(*s, c)
+		event = Event{Domain: p.Domain, Node: p.Primary, Generation: p.Generation}
 	case WantMode, SetMode:
 		event, err = changeMode(s, c)
 	default:

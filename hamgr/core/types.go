@@ -117,6 +117,8 @@ const (
 	Move Kind = "move"
 	Stay Kind = "stay"
 
+	Trouble Kind = "trouble" // of the guest's own, for people: nothing is done
+
 	Drain   Kind = "drain"   // the node is to be emptied, and gets nothing new
 	Undrain Kind = "undrain" // it may be used again
 
@@ -138,7 +140,7 @@ type Command struct {
 	Protection *Protection `json:"protection,omitempty"` // Protect
 	Definition string      `json:"definition,omitempty"` // Protect: for State.Definitions
 	Mode       Mode        `json:"mode,omitempty"`       // WantMode, SetMode
-	// Silenced, of FailOver and Restart: the primary cannot emit, its output held or not, as its lease
+	// Silenced, of FailOver, Restart and MarkLost: the primary cannot emit, its output held or not, as its lease
 	// is over or its QEMU has ended.
 	Silenced bool `json:"silenced,omitempty"`
 	Planned  bool `json:"planned,omitempty"` // of FailOver: the answer to Move

@@ -24,6 +24,7 @@ const (
 	Paused      Kind = "paused"
 	Resumed     Kind = "resumed"
 	Panicked    Kind = "panicked"    // the guest's kernel said so; QEMU may live on
+	Watchdog    Kind = "watchdog"    // the guest's watchdog fired; what QEMU did is in the detail
 	Reconnected Kind = "reconnected" // no domain's: events may have been missed before
 )
 
@@ -43,6 +44,7 @@ const (
 	EndNone End = iota
 	EndByRequest
 	EndCrash
+	EndPanic // of the guest's kernel; libvirt's state afterwards says EndCrash, only the event tells them apart
 )
 
 var ends = []Kind{Crashed, ShutDown, Destroyed, MovedAway, SavedAway, RevertedTo}
@@ -74,7 +76,7 @@ func translate(event libvirt.DomainEventType, detail int) (e Event, ok bool) {
 		}
 		return e, true
 	case libvirt.DOMAIN_EVENT_CRASHED:
-		return Event{Kind: Panicked, End: EndCrash, Detail: "the guest's kernel panicked"}, true
+		return Event{Kind: Panicked, End: EndPanic, Detail: "the guest's kernel panicked"}, true
 	case libvirt.DOMAIN_EVENT_STARTED:
 		return Event{Kind: Started}, true
 	case libvirt.DOMAIN_EVENT_SUSPENDED:
@@ -99,12 +101,26 @@ func (h *Host) lifecycle(_ *libvirt.Connect, d *libvirt.Domain, raw *libvirt.Dom
 	h.subs.tell(e)
 }
 
+var watchdogActions = map[libvirt.DomainEventWatchdogAction]string{
+	libvirt.DOMAIN_EVENT_WATCHDOG_NONE: "nothing", libvirt.DOMAIN_EVENT_WATCHDOG_PAUSE: "paused it",
+	libvirt.DOMAIN_EVENT_WATCHDOG_RESET: "reset it", libvirt.DOMAIN_EVENT_WATCHDOG_POWEROFF: "switched it off",
+	libvirt.DOMAIN_EVENT_WATCHDOG_SHUTDOWN: "shut it down", libvirt.DOMAIN_EVENT_WATCHDOG_DEBUG: "nothing",
+	libvirt.DOMAIN_EVENT_WATCHDOG_INJECTNMI: "sent it an NMI",
+}
+
+// watchdog is called as lifecycle is.
+func (h *Host) watchdog(_ *libvirt.Connect, d *libvirt.Domain, raw *libvirt.DomainEventWatchdog) {
+	if name, err := d.GetName(); err == nil {
+		h.subs.tell(Event{Domain: name, Kind: Watchdog, Detail: "the guest's watchdog fired; QEMU did: " + watchdogActions[raw.Action]})
+	}
+}
+
 // Events are what happens to domains from now on, until ctx ends: of the kinds given, or
-// the ends of guests when none is given. The channel holds 64; a reader that is slower
+// the ends and troubles of guests when none is given. The channel holds 64; a reader that is slower
 // loses events, as does a host that libvirtd is restarted on, so look again now and then.
 func (h *Host) Events(ctx context.Context, kinds ...Kind) <-chan Event {
 	if len(kinds) == 0 {
-		kinds = append(slices.Clone(ends), Panicked)
+		kinds = append(slices.Clone(ends), Panicked, Watchdog)
 	}
 	return h.subs.add(ctx, kinds)
 }

@@ -33,7 +33,7 @@ type Host struct {
 
 	mu     sync.Mutex // guards conn, events and closed
 	conn   *libvirt.Connect
-	events int // libvirt's number for lifecycle, registered with conn
+	events []int // libvirt's numbers of what is registered with conn
 	closed bool
 
 	cut  chan struct{} // one slot: the connection was lost
@@ -119,7 +119,7 @@ func (h *Host) dropLocked() error {
 	if h.conn = nil; c == nil {
 		return nil
 	}
-	c.DomainEventDeregister(h.events)
+	h.deregisterLocked(c)
 	c.UnregisterCloseCallback()
 	_, err := c.Close()
 	return err
@@ -181,7 +181,8 @@ func (h *Host) connectLocked() error {
 	if err != nil {
 		return err
 	}
-	if h.events, err = c.DomainEventLifecycleRegister(nil, h.lifecycle); err != nil {
+	if err := h.registerLocked(c); err != nil {
+		h.deregisterLocked(c)
 		c.Close()
 		return err
 	}
@@ -194,6 +195,26 @@ func (h *Host) connectLocked() error {
 		}
 	})
 	return nil
+}
+
+func (h *Host) registerLocked(c *libvirt.Connect) error {
+	id, err := c.DomainEventLifecycleRegister(nil, h.lifecycle)
+	if err != nil {
+		return err
+	}
+	h.events = append(h.events, id)
+	id, err = c.DomainEventWatchdogRegister(nil, h.watchdog)
+	if err == nil {
+		h.events = append(h.events, id)
+	}
+	return err
+}
+
+func (h *Host) deregisterLocked(c *libvirt.Connect) {
+	for _, id := range h.events {
+		c.DomainEventDeregister(id)
+	}
+	h.events = nil
 }
 
 // connect opens a connection whose loss is noticed even while nothing is asked.

@@ -79,7 +79,7 @@ func (p *pathLab) qemuDeaths(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		text, err := p.Host(g.Primary).Exec(ctx, "sh", "-c", `pid=$(pgrep -f 'guest=g1,'); date +%s%N; kill -9 $pid`)
+		text, err := p.Host(g.Primary).Exec(ctx, "sh", "-c", `pid=$(pgrep -x qemu-system-x86); date +%s%N; kill -9 $pid`)
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, text)
 		}

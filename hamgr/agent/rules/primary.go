@@ -9,11 +9,12 @@ type Guest int
 const (
 	Unknown Guest = iota
 	Running
-	Crashed // its QEMU ended by itself, or is not there at all
-	Ended   // somebody asked for its end
+	Crashed  // its QEMU ended by itself, or is not there at all
+	Panicked // its own kernel gave up
+	Ended    // somebody asked for its end
 )
 
-func (g Guest) over() bool { return g == Crashed || g == Ended }
+func (g Guest) over() bool { return g == Crashed || g == Panicked || g == Ended }
 
 // Duty is what the running side of a protection does next. After it, nothing is done until
 // the order changes.
@@ -84,6 +85,8 @@ func AfterSession(o core.Protection, g Guest, cause string) core.Command {
 	switch {
 	case g == Ended:
 		c.Kind, c.Cause = core.Unprotect, "the guest was shut down"
+	case g == Panicked: // and would again: its replica is of a moment before
+		c.Kind, c.Cause, c.Silenced = core.MarkLost, "the kernel of "+o.Domain+" panicked on "+o.Primary, true
 	case g == Crashed:
 		c.Kind, c.Cause = core.MarkLost, "QEMU of "+o.Domain+" died on "+o.Primary
 		if o.Phase == core.Protected {

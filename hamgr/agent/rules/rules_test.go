@@ -63,9 +63,10 @@ func TestADeadGuestIsNotLeftAlone(t *testing.T) {
 		{core.Syncing, Crashed, core.MarkLost},
 		{core.Solo, Crashed, core.MarkLost},
 		{core.Protected, Ended, core.Unprotect},
+		{core.Protected, Panicked, core.MarkLost},
 	} {
 		got := AfterSession(order(c.phase), c.guest, "why")
-		if got.Kind != c.want || got.Generation != 4 || got.Silenced != (c.want == core.FailOver) {
+		if got.Kind != c.want || got.Generation != 4 || got.Silenced != (c.want == core.FailOver || c.guest == Panicked) {
 			t.Errorf("%s, guest %v: %+v", c.phase, c.guest, got)
 		}
 	}

@@ -35,6 +35,7 @@ type Guest struct {
 
 	MAC, Bridge, IP, IP6 string // of the first NIC, as in NIC
 	NICs                 []NIC  // more of them
+	Pvpanic              bool   // a device that tells QEMU when its kernel panics
 }
 
 // XML is DomainXML of the guest.
@@ -70,6 +71,9 @@ func DomainXML(g Guest) (string, error) {
 	}
 	for _, n := range g.nics() {
 		d.Devices.Interfaces = append(d.Devices.Interfaces, n.device())
+	}
+	if g.Pvpanic {
+		d.Devices.Panics = []libvirtxml.DomainPanic{{Model: "isa"}}
 	}
 	return d.Marshal()
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// wanted are the modules for a NIC of QEMU's; what each depends on comes by itself. Which
+// wanted are the modules for a NIC of QEMU's and to tell QEMU of a panic; what each depends on comes by itself. Which
 // of them are modules at all differs between kernels.
-var wanted = []string{"virtio_pci", "virtio_net", "af_packet"}
+var wanted = []string{"virtio_pci", "virtio_net", "af_packet", "pvpanic_mmio"}
 
 // module is one kernel module, not compressed.
 type module struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"time"
 
@@ -24,6 +25,7 @@ type State struct {
 //	/state                          where the chain is, what memory is held
 //	/dirty?pages_per_s=&mb=         rewrite pages at a rate; 0 stops
 //	/alloc?mb=                      hold memory; 0 frees
+//	/panic                          have the guest's kernel panic
 //	/checksum                       verify every page held; 500 if one is wrong
 //
 // Answers are JSON; an error is a line of text and a status.
@@ -35,6 +37,9 @@ func (s *Server) routes() http.Handler {
 	}))
 	mux.HandleFunc("/dirty", s.handle(s.dirty))
 	mux.HandleFunc("/alloc", s.handle(s.alloc))
+	mux.HandleFunc("/panic", s.handle(func(url.Values) (any, error) {
+		return nil, os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
+	}))
 	mux.HandleFunc("/checksum", func(w http.ResponseWriter, _ *http.Request) {
 		state, err := s.memory.verify()
 		answer(w, state, err, http.StatusInternalServerError)
