@@ -24,6 +24,7 @@ func (p *primary) startAnew(ctx context.Context, o core.Protection) (core.Comman
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	p.agent.forgetEnd(o.Domain)
 	p.log.Warn("starting a lost guest anew", "generation", o.Generation)
 	if err := p.agent.host.Start(ctx, p.agent.cluster.State().Definitions[o.Domain]); err != nil {
 		c.Kind, c.Cause = core.MarkLost, "it did not start on "+o.Primary+": "+err.Error()

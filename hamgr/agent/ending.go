@@ -40,6 +40,7 @@ func (a *Agent) howItEnded(ctx context.Context, name string, pid int, dying bool
 		case errors.Is(err, domain.ErrNoDomain):
 			return guestOf(a.lastEnd(name))
 		case err == nil && info.Running(): // started again meanwhile
+			a.forgetEnd(name)
 			return rules.Running
 		case err == nil && info.End != domain.EndNone && a.panicked(name):
 			return rules.Panicked
@@ -78,6 +79,12 @@ func (a *Agent) lastEnd(name string) domain.End {
 	return domain.EndCrash
 }
 
+func (a *Agent) forgetEnd(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.ends, name)
+}
+
 // watchDomains tells the cluster of guests that end while no session watches them.
 func (a *Agent) watchDomains(ctx context.Context) {
 	events := a.host.Events(ctx)
@@ -94,7 +101,8 @@ func (a *Agent) watchDomains(ctx context.Context) {
 func (a *Agent) domainEnded(ctx context.Context, e domain.Event) {
 	a.mu.Lock()
 	job := a.primaries[e.Domain]
-	if job != nil && e.End != domain.EndNone {
+	after := a.ends[e.Domain] == domain.EndPanic && e.End == domain.EndCrash // libvirt ends what has panicked
+	if job != nil && e.End != domain.EndNone && !after {
 		a.ends[e.Domain] = e.End
 	}
 	a.mu.Unlock()
@@ -109,7 +117,7 @@ func (a *Agent) domainEnded(ctx context.Context, e domain.Event) {
 	if o == nil || o.Primary != a.cfg.Node || o.Phase != core.Solo {
 		return // a session notices by itself
 	}
-	job.tell(ctx, rules.AfterSession(*o, guestOf(e.End), e.Detail))
+	job.tell(ctx, rules.AfterSession(*o, guestOf(a.lastEnd(e.Domain)), e.Detail))
 }
 
 // errHung ends the session of a QEMU that does not go on.
