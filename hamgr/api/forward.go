@@ -40,7 +40,11 @@ func (s *Server) lead(r *http.Request, in json.RawMessage, h handler) (any, erro
 	why := "no manager leads"
 	for {
 		if s.Cluster.IsLeader() {
-			return h(r, in)
+			out, err := h(r, in)
+			if !isCode(err, CodeNotLeader) {
+				return out, err
+			}
+			why = err.Error()
 		}
 		if r.Header.Get(forwarded) != "" {
 			return nil, Failure(CodeNotLeader, "try again", "%s does not lead", s.Node)

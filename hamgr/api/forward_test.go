@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hamgr/hamgr/hamgr/cluster"
 	"github.com/hamgr/hamgr/hamgr/core"
 )
 
@@ -150,5 +152,26 @@ func TestBadRequests(t *testing.T) {
 	req.Header.Set("Sec-Fetch-Site", "cross-site")
 	if resp, err := http.DefaultClient.Do(req); err != nil || resp.StatusCode != http.StatusForbidden {
 		t.Errorf("from another site's page: %v, %v", resp, err)
+	}
+}
+
+// TestLeadershipLostInTheMiddle: a command that the leader could not even begin is tried
+// where the next one leads.
+func TestLeadershipLostInTheMiddle(t *testing.T) {
+	w := newWorld(t, "h1", "h1", "h2")
+	protected(t, w)
+	w.set(func() { w.quorum = fmt.Errorf("h1: %w", cluster.ErrNotLeader) })
+	done := make(chan error, 1)
+	go func() {
+		done <- w.client("h2").Do(t.Context(), http.MethodDelete, "/v1/protections/web1", nil, nil)
+	}()
+	select {
+	case err := <-done:
+		t.Fatalf("answered without a leader: %v", err)
+	case <-time.After(60 * time.Millisecond):
+	}
+	w.set(func() { w.quorum, w.leader = nil, "h2" })
+	if err := <-done; err != nil {
+		t.Fatal(err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/hamgr/hamgr/hamgr/cluster"
 	"github.com/hamgr/hamgr/hamgr/core"
 )
 
@@ -199,6 +200,9 @@ func (s *Server) agree(ctx context.Context, c core.Command) error {
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
+	}
+	if errors.Is(err, cluster.ErrNotLeader) {
+		return Failure(CodeNotLeader, "try again", "%s leads no more", s.Node)
 	}
 	return Failure(CodeUnknown, "more than half of the managers must run and reach each other; hamgr status shows what has come of it",
 		"the managers have not agreed: %v", err)

@@ -84,7 +84,7 @@ type Cluster interface {
 	// Watch pulses after changes of State; stop ends the subscription.
 	Watch() (changed <-chan struct{}, stop func())
 	// Propose returns when the command has taken effect here, on the leader. Errors: those
-	// of core.Apply; any other leaves open whether it will.
+	// of core.Apply; cluster.ErrNotLeader: it will not; any other leaves open whether it will.
 	Propose(ctx context.Context, c core.Command) error
 	// Leader names the leader and its management address; both empty while none is known.
 	Leader() (name, addr string)
