@@ -25,11 +25,12 @@ type MirrorConfig struct {
 //
 //	ready --Start--> copying --Close--> closed
 type Mirror struct {
-	mu      sync.Mutex // guards all
-	h       *netlink.Handle
-	sources []*source
-	last    MirrorStats // of before the end
-	closed  bool
+	mu       sync.Mutex // guards all
+	h        *netlink.Handle
+	sources  []*source
+	patience time.Duration // of the next Pause
+	last     MirrorStats   // of before the end
+	closed   bool
 }
 
 // source is one tap.
@@ -62,7 +63,7 @@ func newMirror(c MirrorConfig) (_ *Mirror, err error) {
 	if len(c.Ports) != len(c.Taps) {
 		return nil, fmt.Errorf("the guest has %d NICs here, and the backup listens for %d", len(c.Taps), len(c.Ports))
 	}
-	m := &Mirror{}
+	m := &Mirror{patience: drainFor}
 	if m.h, err = hook.Handle(); err != nil {
 		return nil, err
 	}

@@ -10,10 +10,13 @@ import (
 )
 
 const (
-	// drainFor bounds the wait for a guest to take what is in its taps' queues: one whose
-	// network sends more than it takes never does.
-	drainFor   = 10 * time.Millisecond
-	drainEvery = 50 * time.Microsecond
+	// drainFor bounds the wait for a guest to take what is in its taps' queues: QEMU may have
+	// to wait for a processor. A guest whose network sends more than it takes never does;
+	// there each wait in vain halves the next one, down to the least, until one is not.
+	drainFor   = 50 * time.Millisecond
+	drainLeast = time.Millisecond
+	drainFirst = 50 * time.Microsecond // until the second look; each takes twice as long as the one before
+	drainEvery = time.Millisecond      // at most
 )
 
 // ErrQueued: the guest has not taken all of what came before a Pause.
@@ -38,20 +41,26 @@ func (m *Mirror) Pause(limit time.Duration) error {
 		errs = append(errs, s.look(m.h), s.copier.wait(limit))
 		queued[i], _, _ = s.copier.counters()
 	}
-	end := time.Now().Add(drainFor)
+	end := time.Now().Add(m.patience)
+	var err error
 	for i, s := range m.sources {
-		errs = append(errs, s.drain(m.h, queued[i], end))
+		err = errors.Join(err, s.drain(m.h, queued[i], end))
 	}
-	return errors.Join(errs...)
+	if errors.Is(err, ErrQueued) {
+		m.patience = max(m.patience/2, drainLeast)
+	} else {
+		m.patience = drainFor
+	}
+	return errors.Join(append(errs, err)...)
 }
 
 // drain returns when the guest has taken the packets up to a number.
 func (s *source) drain(h *netlink.Handle, number uint64, end time.Time) error {
-	for s.account != nil && s.account.taken < number {
+	for wait := drainFirst; s.account != nil && s.account.taken < number; wait = min(2*wait, drainEvery) {
 		if time.Now().After(end) {
 			return fmt.Errorf("%w: %s", ErrQueued, s.tap.Name)
 		}
-		time.Sleep(drainEvery)
+		time.Sleep(wait)
 		if err := s.look(h); err != nil {
 			return err
 		}

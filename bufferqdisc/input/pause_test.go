@@ -74,6 +74,21 @@ func TestPauseWaitsForTheQueue(t *testing.T) {
 		must(t, <-paused)
 		m.Resume()
 	}
+	l.primary.send(g, 9)
+	for range 10 { // a guest that does not take it is not waited for every time
+		if err := m.Pause(time.Minute); !errors.Is(err, ErrQueued) {
+			t.Fatal(err)
+		}
+		m.Resume()
+	}
+	if m.patience != drainLeast {
+		t.Errorf("still %v", m.patience)
+	}
+	g.wantSeqs(t, 9)
+	must(t, m.Pause(time.Minute))
+	if m.Resume(); m.patience != drainFor {
+		t.Errorf("still %v, though it takes all", m.patience)
+	}
 }
 
 // TestPauseEndsByItself: a process that forgets to resume, or hangs, keeps nobody waiting.
