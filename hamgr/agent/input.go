@@ -59,7 +59,8 @@ func (s *session) pauseInput(epoch uint64) []uint64 {
 			return nil
 		}
 	}
-	if err := s.mirror.Pause(captureTimeout); err != nil {
+	err := s.mirror.Pause(captureTimeout)
+	if s.queued = err != nil; s.queued {
 		s.p.log.Debug("QEMU may drop a packet", "err", err)
 	}
 	taken, err := s.mirror.Taken()

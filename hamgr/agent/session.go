@@ -46,6 +46,7 @@ type session struct {
 	mirror  *input.Mirror  // nil: the input is not copied
 	kept    wire.Committed // by the backup, in the last epoch
 	taken   []uint64       // of the input, by the guest, in the last epoch's checkpoint
+	queued  bool           // input that the guest has not taken may be lost at this epoch's end
 }
 
 // session protects the guest until something fails or the order changes. On return

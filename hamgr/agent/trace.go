@@ -44,7 +44,7 @@ func (s *session) trace(k trace.Kind, epoch uint64, at time.Time) {
 // traceBoundary notes when QEMU was asked to stop the guest, and when it stood still.
 func (s *session) traceBoundary(epoch uint64, asked, stopped time.Time) {
 	e := s.event(trace.Boundary, epoch, stopped)
-	e.Asked = asked
+	e.Asked, e.Queued = asked, s.queued
 	s.p.agent.cfg.Trace.Write(e)
 }
 

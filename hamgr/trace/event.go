@@ -46,6 +46,9 @@ type Event struct {
 
 	// Of a Boundary only: when QEMU was told to stop the guest, which it had at Time.
 	Asked time.Time `json:"asked,omitzero"`
+	// Of a Boundary only: not all of the input from before had been taken by the guest, and
+	// QEMU may have thrown away a packet of each NIC.
+	Queued bool `json:"queued,omitempty"`
 
 	// Of an Order only.
 	Index   uint64 `json:"index,omitempty"` // of the cluster's log: orders of all nodes in one row
