@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/input"
+	"github.com/hamgr/hamgr/bufferqdisc/plug"
 	"github.com/hamgr/hamgr/hamgr/domain"
 	"golang.org/x/sys/unix"
 )
@@ -144,7 +145,11 @@ func (a *Agent) Check(ctx context.Context) []CheckResult {
 		err = errors.New(r.Missing)
 	}
 	add("qemu", err, r.Version+" runs COLO checkpoints", r.Advice)
-	add("output buffer", unix.Access("/dev/net/tun", unix.R_OK), "relay: /dev/net/tun is there", "modprobe tun")
+	buffer := "plug: this kernel has sch_plug and ifb"
+	if err = plug.Probe(); err != nil {
+		err, buffer = unix.Access("/dev/net/tun", unix.R_OK), "relay: this kernel has no sch_plug or ifb, but tun"
+	}
+	add("output buffer", err, buffer, "modprobe sch_plug ifb, or modprobe tun")
 	add("input handler", input.Probe(), "copies of a guest's input can go to its backup", "modprobe vxlan cls_bpf sch_ingress; or protect with --input=off")
 	add("memory", checkMemory(a.cfg.MemoryDir, 64<<20), a.cfg.MemoryDir+" has room for replicas", "mount a tmpfs there")
 	return out

@@ -26,9 +26,12 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// hostsVariable may say what most tests' hosts are: uml takes longer.
+const hostsVariable = "HAMGR_TEST_HOSTS"
+
 func up(t *testing.T) *Bed {
 	t.Helper()
-	return upWith(t, Options{Hosts: 3}, 3)
+	return upWith(t, Options{Hosts: 3, Kind: lab.Kind(os.Getenv(hostsVariable))}, 3)
 }
 
 // upWith waits until so many nodes are alive.
@@ -54,6 +57,11 @@ func upWith(t *testing.T, o Options, nodes int) *Bed {
 	})
 	if err := b.WaitNodes(t.Context(), nodes); err != nil {
 		t.Fatal(err)
+	}
+	if o.Kind == lab.UML {
+		if err := b.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return b
 }

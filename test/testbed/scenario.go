@@ -49,10 +49,8 @@ func (s *Scenario) begin(ctx context.Context) error {
 	s.versions(ctx)
 	if s.patience > 1 {
 		s.Say("hamgr check (on each host; what it finds out about QEMU need not be found out in a hurry later)")
-		for _, h := range s.hosts {
-			if text, err := s.Hamgr(ctx, h, "check"); err != nil {
-				return fmt.Errorf("%w\n%s", err, text)
-			}
+		if err := s.Check(ctx); err != nil {
+			return err
 		}
 	}
 	s.Say("virsh define g1; virsh start g1 (on h1)")

@@ -256,6 +256,16 @@ func (b *Bed) WaitNodes(ctx context.Context, want int) error {
 	return err
 }
 
+// Check runs hamgr check on each host.
+func (b *Bed) Check(ctx context.Context) error {
+	for _, h := range b.hosts {
+		if _, err := b.Hamgr(ctx, h, "check"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Get asks the guest's web server, from the client host.
 func (b *Bed) Get(ctx context.Context, path string) (string, error) {
 	return b.Host("client").Exec(ctx, "/opt/hamgr/bin/ledgerclient", "-get", "http://"+guestAddr+":7080"+path)
