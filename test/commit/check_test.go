@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"bytes"
 	"image/png"
 	"net"
 	"os"
@@ -57,6 +58,12 @@ func TestLeave(t *testing.T) {
 		"syncing":         func(w *world) { w.order(300, 4, "syncing", "buffer", "h1") },
 		"unprotected":     func(w *world) { w.order(300, 2, trace.Gone, "", "") },
 		"checkpoint mode": func(w *world) { w.order(300, 2, "protected", "checkpoint", "h1") },
+		"on the way there": func(w *world) {
+			w.order(300, 2, "protected", "buffer", "h1")
+			for i := len(w.events) - 3; i < len(w.events); i++ {
+				w.events[i].Wanted = "checkpoint"
+			}
+		},
 	}
 	for name, say := range leave {
 		w := protected(t)
@@ -129,6 +136,9 @@ func TestGuestComesBack(t *testing.T) {
 	w.note(605, trace.Event{Node: "h2", Kind: trace.Committed, Generation: 6, Epoch: 1})
 	w.emit(251, 610, "h1", w.udp(true, "! z")) // of the first stay, explained by the second's commit?
 	w.want(w.check(Options{}), Leak, Leak)
+	w.epoch(250, 0, 2, 7) // nor when its epoch has ended, uncommitted
+	w.emit(240, 611, "h1", w.udp(true, "! z"))
+	w.want(w.check(Options{}), Leak, Leak, Leak)
 }
 
 func TestRestoredEpoch(t *testing.T) {
@@ -174,6 +184,11 @@ func TestStrangeFrames(t *testing.T) {
 	}
 	w.events = w.events[:len(w.events)-1]
 	w.frames = w.frames[:len(w.frames)-1]
+	w.frames = append(w.frames, Frame{Time: at(330), Host: "h2", Data: w.udp(false, "the host's own, or a neighbour's")})
+	w.want(w.check(Options{}))
+	w.frames = append(w.frames, Frame{Time: at(6000), Host: "h2", Data: rarp})
+	w.want(w.check(Options{}), Strange)
+	w.frames = w.frames[:len(w.frames)-1]
 	w.frames = append(w.frames, Frame{Time: at(319), Host: "h2", Data: rarp}, Frame{Time: at(330), Host: "h1", Data: rarp})
 	w.want(w.check(Options{}), Strange, Strange)
 }
@@ -197,6 +212,14 @@ func TestFramesAlike(t *testing.T) {
 		w.frames = append(w.frames, Frame{Time: at(seen), Host: "h1", Data: w.arp()})
 	}
 	w.want(w.check(Options{}), Leak)
+
+	w = protected(t)
+	w.emit(110, 0, "h1", w.arp())
+	w.emit(130, 0, "h1", w.arp())
+	for _, seen := range []float64{156, 157} { // which is which cannot be told
+		w.frames = append(w.frames, Frame{Time: at(seen), Host: "h1", Data: w.arp()})
+	}
+	w.want(w.check(Options{}))
 }
 
 func TestOrderOfEpochs(t *testing.T) {
@@ -217,20 +240,22 @@ func TestNetworkWasDown(t *testing.T) {
 	w.want(w.check(Options{})) // the capture ends here
 	w.ask(500, w.udp(false, "hello"))
 	w.want(w.check(Options{}), Missing)
-	w.want(w.check(Options{Faults: []Fault{{"h1", at(150), at(160)}}}))
-	w.want(w.check(Options{Faults: []Fault{{"h2", at(150), at(160)}}}), Missing)
+	w.want(w.check(Options{Faults: []Fault{{LinkDown, "h1", at(150), at(160)}}}))
+	w.want(w.check(Options{Faults: []Fault{{LinkDown, "h2", at(150), at(160)}}}), Missing)
 }
 
 // TestChecksumsMayBeFilledIn on the way, and short frames padded.
 func TestChecksumsMayBeFilledIn(t *testing.T) {
 	w := protected(t)
-	unfinished := w.udp(true, "! x")
-	finished := append([]byte(nil), unfinished...)
+	unfinished, tcp := w.udp(true, "! x"), w.tcp(true, 1, 1, "! x\n")
+	finished, finishedTCP := bytes.Clone(unfinished), bytes.Clone(tcp)
 	unfinished[14+20+6], unfinished[14+20+7] = 0xde, 0xad
+	tcp[14+20+16], tcp[14+20+17] = 0xde, 0xad
 	short, padded := w.arp()[:42], w.arp()
 	w.emit(110, 0, "h1", unfinished)
 	w.emit(111, 0, "h1", short)
-	for _, data := range [][]byte{finished, padded} {
+	w.emit(112, 0, "h1", tcp)
+	for _, data := range [][]byte{finished, padded, finishedTCP} {
 		w.frames = append(w.frames, Frame{Time: at(131), Host: "h1", Data: data})
 	}
 	w.want(w.check(Options{}))
@@ -253,6 +278,7 @@ func TestCommittedAndNotAcknowledged(t *testing.T) {
 	w := protected(t)
 	w.ask(1, w.udp(false, "hello"))
 	w.emit(210, 0, "h1", w.udp(true, "! x"))
+	w.emit(240, 0, "h1", w.udp(true, "! y")) // when no agent was there
 	w.order(300, 3, "solo", "buffer", "h1")
 	w.note(400, trace.Event{Node: "h1", Kind: trace.Hold, Generation: 4})
 	for n := range uint64(3) {
@@ -299,4 +325,43 @@ func TestPlot(t *testing.T) {
 	if _, err := png.Decode(f); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestEachOrderCountsFromItsFirstHearing: nodes learn late, or of two orders at once.
+func TestEachOrderCountsFromItsFirstHearing(t *testing.T) {
+	solo := func(ms float64, node string, index uint64) trace.Event {
+		return trace.Event{Time: at(ms), Node: node, Kind: trace.Order, Domain: "g1", Index: index, Generation: 3, Phase: "solo", Mode: "buffer", Primary: "h1"}
+	}
+	w := protected(t)
+	w.events = append(w.events, solo(310, "h1", 100), solo(300, "h2", 101)) // 101: of another guest
+	w.emit(240, 301, "h1", w.udp(true, "! x"))
+	w.want(w.check(Options{}))
+
+	w = protected(t)
+	away := trace.Event{Time: at(305), Node: "h3", Kind: trace.Order, Domain: "g1", Index: 101, Generation: 4, Phase: "lost", Mode: "buffer", Primary: "h1"}
+	w.events = append(w.events, solo(310, "h1", 100), away) // h3 has missed the solo
+	w.emit(240, 306, "h1", w.udp(true, "! x"))
+	w.want(w.check(Options{}))
+}
+
+// TestNotSeenBeforeItWasSent: a frame on the network stems from no later emission.
+func TestNotSeenBeforeItWasSent(t *testing.T) {
+	w := &world{t: t}
+	w.emit(50, 40, "h1", w.udp(true, "! x"))
+	w.want(w.check(Options{}), Strange)
+	w.want(w.check(Options{Clocks: 20 * time.Millisecond}))
+}
+
+func TestClocksMayDiffer(t *testing.T) {
+	w := protected(t)
+	w.emit(130, 154, "h1", w.udp(true, "! x")) // committed at 155, by another clock
+	w.want(w.check(Options{}), Leak)
+	w.want(w.check(Options{Clocks: 2 * time.Millisecond}))
+}
+
+func TestOnlyWhatCameAfterIsJudged(t *testing.T) {
+	w := protected(t)
+	w.emit(130, 131, "h1", w.udp(true, "! x"))
+	w.emit(160, 161, "h1", w.udp(true, "! y"))
+	w.want(w.check(Options{From: at(150)}), Leak)
 }

@@ -28,6 +28,32 @@
 // Independent of all that, the guest's own words are compared: replies of the ledger
 // (test/guest/ledger) reveal its state, and none may contradict one that was seen before;
 // TCP may not take back what it has acknowledged, nor send other octets in their place.
-// UDP requests may stay without an answer only around a failure: the live window, from
-// the last boundary that was committed before it until the guest is back.
+//
+// # Which requests may be lost
+//
+// None, with the input handler at work (bufferqdisc/input): each time that a request over
+// UDP has passed the switch, it has to be answered, whatever failed, but for these:
+//
+//   - It reached nobody who could keep it. It was under way to a host whose link was down, or
+//     was being cut as the host lost power (later ones the switch floods, and the backup
+//     hears them). It went to a host that lives, and whose QEMU had died, before the network
+//     had seen that NIC elsewhere. It went to a primary that was cut off from its backup, and
+//     then lost the guest: the copies took the link that was down.
+//   - The guest answered, and the answer was lost by a link that was down, or held by an agent
+//     that died: that drops it (I6), while the guest lives and need not answer again.
+//   - The guest answered, and in mode checkpoint, where nothing is held, the gate was closed:
+//     its host had no lease.
+//   - No agent was there: from the last boundary whose output was let go, until the next
+//     agent has opened the output. What waited while the guest was being stopped goes with
+//     the agent, and what its successor clears away stops the tap for an instant.
+//   - A session began: before its first checkpoint nothing is copied and nothing could be
+//     restored, and QEMU stops the guest once when it likes, and drops what it takes in then.
+//   - An epoch ended, of which the agent notes that the guest had not taken all that was
+//     queued for it: QEMU throws away one packet of each NIC there.
+//
+// So a gap is: what came while QEMU stopped the guest for a checkpoint; what a dead host had
+// and no checkpoint contains; what the switch flooded until the guest ran again; what was
+// held when the backup died, or was cut off. Of a request that was sent k times as many
+// answers may be missing as there were transmissions in those times: which one an answer
+// belongs to cannot be told.
 package commit

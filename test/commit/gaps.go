@@ -1,144 +1,217 @@
 package commit
 
 import (
-	"math"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/trace"
 	"github.com/hamgr/hamgr/test/guest/ledger/chain"
 )
 
 // UDP is what became of the requests over UDP, each transmission counted by itself.
 type UDP struct {
-	Sent       int `json:"sent"`
-	Answered   int `json:"answered"`
-	Unanswered int `json:"unanswered_in_window"` // around failures, where that may be
-	AtStop     int `json:"lost_at_a_stop"`       // while QEMU stopped the guest for a checkpoint
-	Gaps       int `json:"gaps"`                 // anywhere else
+	Sent     int `json:"sent"`
+	Answered int `json:"answered"`
+	// Without an answer, and rightly so; see the package's comment.
+	Nobody   int `json:"reached_nobody"`
+	Withheld int `json:"answers_lost"`
+	Starting int `json:"lost_at_a_start"`
+	AtStop   int `json:"lost_at_a_stop"`
+	Gaps     int `json:"gaps"` // and wrongly
 }
 
-// window is a time in which requests may go without an answer, so many at most.
-type window struct {
-	from, until time.Time
-	most        int
+// transmissions are a request's, and what the guest made of them.
+type transmissions struct {
+	sent    []word
+	answers int // seen
+	lost    int // answers that the guest gave, that were not seen and need not have been
 }
 
-// windows are the live windows of all failures: from the last boundary that was committed
-// in a held stretch that ended, or from which the guest was restored, until its output
-// passes again, and the grace.
-func (c *checker) windows() (out []*window) {
-	for _, f := range c.Faults {
-		out = append(out, &window{f.From.Add(-c.Grace), f.Until.Add(c.Grace), math.MaxInt})
+// gaps counts the transmissions over UDP that stayed without an answer. A request that was
+// sent k times and answered m times lacks k-m answers; that may be if as many of its
+// transmissions, or of the answers that the guest did give, may have been lost.
+func (c *checker) gaps(words []word) {
+	nobody, starting, stops, u := c.nobody(), c.starting(), c.stops(), &c.report.UDP
+	for id, t := range c.transmissions(words) {
+		if !c.due(t.sent[len(t.sent)-1]) {
+			continue
+		}
+		u.Sent += len(t.sent)
+		u.Answered += min(t.answers, len(t.sent))
+		lacking := max(0, len(t.sent)-t.answers)
+		excuse := func(count *int, many int) {
+			n := min(lacking, many)
+			*count += n
+			lacking -= n
+		}
+		excuse(&u.Withheld, t.lost)
+		excuse(&u.Nobody, within(t.sent, nobody))
+		excuse(&u.Starting, within(t.sent, starting))
+		for lacking > 0 && useUp(t.sent, stops) {
+			excuse(&u.AtStop, 1)
+		}
+		if u.Gaps += lacking; lacking > 0 {
+			last := t.sent[len(t.sent)-1]
+			c.report.violation(Gap, last.host, last.at.Add(c.Answer), "request %d of %s over UDP: sent %d times, %v to %v before, answered %d times; %d answers are missing",
+				id.number, id.client, len(t.sent), last.at.Sub(t.sent[0].at)+c.Answer, c.Answer, t.answers, lacking)
+		}
 	}
-	for host, o := range c.timeline.hosts {
-		for _, s := range o.stretches {
-			if s.state == held && !s.until.IsZero() {
-				out = append(out, &window{o.lastCommit(s), c.back(host, s.until).Add(c.Grace), math.MaxInt})
+}
+
+// due says that the last transmission of a request had its time, in this check and in none
+// before: what comes last may still be answered, or sent again, and belongs to the check
+// that goes on from here.
+func (c *checker) due(w word) bool {
+	return !w.at.Before(c.From.Add(-c.Answer)) && w.at.Before(c.end().Add(-c.Answer))
+}
+
+func (c *checker) transmissions(words []word) map[request]*transmissions {
+	all := map[request]*transmissions{}
+	for _, w := range words {
+		if r, err := chain.ParseRequest(w.line); w.udp && !w.response && err == nil {
+			id := request{r.Client, r.Number}
+			if all[id] == nil {
+				all[id] = &transmissions{}
+			}
+			all[id].sent = append(all[id].sent, w)
+		}
+	}
+	for _, w := range words {
+		if t := all[answered(w.line)]; t != nil && w.udp && w.response {
+			t.answers++
+		}
+	}
+	for _, m := range c.matched {
+		for _, s := range m.emitted {
+			if !s.seen.IsZero() || s.kind != "UDP" {
+				continue
+			}
+			if t := all[answered(strings.TrimSuffix(string(s.payload), "\n"))]; t != nil && c.mayBeLost(s) {
+				t.lost++
 			}
 		}
-		for _, e := range c.timeline.events {
-			if i := o.find(e); e.Kind == trace.Restored && i >= 0 {
-				out = append(out, &window{o.boundaries[i].at, e.Time.Add(c.Grace), math.MaxInt})
+	}
+	return all
+}
+
+// answered is the request that a line answers; the zero one: none.
+func answered(line string) request {
+	r, err := chain.ParseReply(line)
+	if err != nil {
+		return request{}
+	}
+	return request{r.Client, r.Number}
+}
+
+// mayBeLost says that what the guest has sent may be lost though the guest lives on: on a
+// link that is down, at the gate of mode checkpoint, which closes when the host has no
+// lease, or with an agent that holds it and dies.
+func (c *checker) mayBeLost(s *sighting) bool {
+	if c.faulty(s) || c.timeline.mode(s.Time) == string(core.Checkpoint) {
+		return true
+	}
+	for _, f := range c.Faults {
+		if f.What != AgentKilled || f.Host != s.Host {
+			continue
+		}
+		if from, until := c.withoutAgent(f); !s.Time.Before(from) && !s.Time.After(until) {
+			return true
+		}
+	}
+	return false
+}
+
+// window is a time in which requests may be lost on their way.
+type window struct {
+	mac         string // to this NIC; empty: to any
+	from, until time.Time
+}
+
+// nobody is when requests may have reached nobody who could keep them.
+func (c *checker) nobody() (out []window) {
+	for _, f := range c.Faults {
+		from, until := f.From.Add(-c.Way), f.Until.Add(c.Way)
+		switch {
+		case !c.timeline.had(f.Host, f.From, f.Until):
+		case f.What == AgentKilled:
+			from, until = c.withoutAgent(f)
+			out = append(out, window{"", from.Add(-c.Way), until})
+		case f.What == LinkDown || f.What == PowerOff:
+			out = append(out, window{"", from, until})
+		case f.What == GuestKilled || c.movedAfter(f):
+			for _, mac := range c.MACs {
+				out = append(out, window{mac, from, c.elsewhere(mac, f)})
 			}
 		}
 	}
 	return out
 }
 
-// pending is how many transmissions may still be answered when the capture ends.
-func (c *checker) pending(ws []word) (n int) {
-	end := c.end().Add(-c.Grace)
+// movedAfter says that a host lost its guest to another one while it was cut off.
+func (c *checker) movedAfter(f Fault) bool {
+	return slices.ContainsFunc(c.timeline.orders, func(o trace.Event) bool {
+		return o.Time.After(f.From) && o.Time.Before(f.Until.Add(c.Answer)) && o.Phase == string(core.Recovering) && o.Primary != f.Host
+	})
+}
+
+// elsewhere is when the network first saw a NIC at another host than the one at fault.
+func (c *checker) elsewhere(mac string, f Fault) time.Time {
+	for _, p := range c.packets {
+		if p.Device == "" && p.src == mac && p.Host != f.Host && p.Time.After(f.From) {
+			return p.Time.Add(c.Clocks)
+		}
+	}
+	return c.end()
+}
+
+func (c *checker) starting() []window {
+	ws := c.timeline.starts()
+	for i := range ws {
+		ws[i].from, ws[i].until = ws[i].from.Add(-c.Way), ws[i].until.Add(c.Way)
+	}
+	return ws
+}
+
+// stops are, for each NIC, the ends of epochs before which the guest had not taken all that
+// was queued for it: there QEMU throws one packet away.
+func (c *checker) stops() (out []window) {
+	last := map[string]time.Time{}
+	for _, e := range c.timeline.events {
+		if e.Kind != trace.Boundary {
+			continue
+		}
+		for _, mac := range c.MACs {
+			if e.Queued {
+				out = append(out, window{mac, last[e.Node].Add(-c.Way), e.Time})
+			}
+		}
+		last[e.Node] = e.Time
+	}
+	return out
+}
+
+func (x window) has(w word) bool {
+	return !w.at.Before(x.from) && !w.at.After(x.until) && (x.mac == "" || x.mac == w.mac)
+}
+
+// within counts the transmissions in any of the windows.
+func within(ws []word, windows []window) (n int) {
 	for _, w := range ws {
-		if w.at.After(end) {
+		if slices.ContainsFunc(windows, func(x window) bool { return x.has(w) }) {
 			n++
 		}
 	}
 	return n
 }
 
-// stops are the times in which QEMU drops what arrives: from the order to stop the guest,
-// while it waits for the CPUs, it takes packets in, and once they stand still it throws
-// those away (net/net.c in its sources, net_vm_change_state_handler). A packet for each
-// NIC and checkpoint at most; hamgr cannot help that, and it is counted by itself.
-func (c *checker) stops() (out []*window) {
-	for _, e := range c.timeline.events {
-		if e.Kind == trace.Boundary && !e.Asked.IsZero() {
-			out = append(out, &window{from: e.Asked.Add(-c.Way), until: e.Time, most: len(c.MACs)})
-		}
-	}
-	return out
-}
-
-// lastCommit is the last boundary in a stretch that was committed, or its start.
-func (o *output) lastCommit(s stretch) time.Time {
-	at := s.from
-	for _, b := range o.boundaries {
-		if !b.commit.IsZero() && b.at.After(s.from) && b.at.Before(s.until) {
-			at = b.at
-		}
-	}
-	return at
-}
-
-// back is when the guest's output passed again: opened on its host, or restored elsewhere.
-func (c *checker) back(host string, after time.Time) time.Time {
-	for _, e := range c.timeline.events {
-		if e.Time.Before(after) {
-			continue
-		}
-		if e.Kind == trace.Opened && e.Node == host || e.Kind == trace.Restored {
-			return e.Time
-		}
-	}
-	return after
-}
-
-// gaps counts the transmissions over UDP that stayed without an answer. A request that
-// was sent k times and answered m times lacks k-m answers; that may be if as many of
-// its transmissions were in a live window.
-func (c *checker) gaps(words []word) {
-	sent, answers := map[request][]word{}, map[request]int{}
-	for _, w := range words {
-		if !w.udp {
-			continue
-		}
-		if r, err := chain.ParseReply(w.line); w.response && err == nil {
-			answers[request{r.Client, r.Number}]++
-		}
-		if r, err := chain.ParseRequest(w.line); !w.response && err == nil {
-			id := request{r.Client, r.Number}
-			sent[id] = append(sent[id], w)
-		}
-	}
-	windows, stops, u := c.windows(), c.stops(), &c.report.UDP
-	for id, ws := range sent {
-		if ws[0].at.Before(c.From) {
-			continue
-		}
-		u.Sent += len(ws)
-		u.Answered += min(answers[id], len(ws))
-		for _, w := range ws[:max(0, len(ws)-answers[id]-c.pending(ws))] {
-			switch {
-			case excused(ws, windows):
-				u.Unanswered++
-			case excused(ws, stops):
-				u.AtStop++
-			default:
-				u.Gaps++
-				c.report.violation(Gap, w.host, w.at, "request %d of %s over UDP has no answer", id.number, id.client)
-			}
-		}
-	}
-}
-
-// excused says that a transmission of a request fell into a window that has room for it.
-func excused(ws []word, windows []*window) bool {
+// useUp finds a window for one of the transmissions, which then has room for no other.
+func useUp(ws []word, windows []window) bool {
 	for _, w := range ws {
-		for _, x := range windows {
-			if x.most > 0 && !w.at.Before(x.from) && !w.at.After(x.until) {
-				x.most--
-				return true
-			}
+		if i := slices.IndexFunc(windows, func(x window) bool { return x.has(w) }); i >= 0 {
+			windows[i] = window{} // in no time
+			return true
 		}
 	}
 	return false

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hamgr/hamgr/hamgr/trace"
 	"github.com/hamgr/hamgr/test/guest/ledger/chain"
 )
 
@@ -34,6 +33,7 @@ func TestLedgerFollows(t *testing.T) {
 		w.talk(float64(10*n+5), l, "b", n+1)
 	}
 	w.talk(60, l, "a", 5) // a retransmission
+	w.ask(1100, w.udp(false, "later"))
 	r := w.check(Options{})
 	if w.want(r); r.Ledger != (Ledger{Replies: 10, Linked: 10}) {
 		t.Fatalf("%+v", r.Ledger)
@@ -70,6 +70,26 @@ func TestLedgerWentBack(t *testing.T) {
 	}
 }
 
+// TestLedgerOutOfOrder: the replies of one epoch leave by two NICs, in any order.
+func TestLedgerOutOfOrder(t *testing.T) {
+	l, w := chain.New(), &world{t: t}
+	first, second := l.Answer("a 1 text"), l.Answer("b 1 text")
+	w.ask(1, w.udp(false, "a 1 text"))
+	w.ask(1, w.udp(false, "b 1 text"))
+	w.emit(2, 3, "h1", w.udp(true, second))
+	w.emit(2, 4, "h1", w.udp(true, first))
+	r := w.check(Options{})
+	if w.want(r); r.Ledger.Linked != 2 {
+		t.Fatalf("%+v", r.Ledger)
+	}
+	w = &world{t: t}
+	w.ask(1, w.udp(false, "a 1 other"))
+	w.ask(1, w.udp(false, "b 1 text"))
+	w.emit(2, 3, "h1", w.udp(true, second))
+	w.emit(2, 4, "h1", w.udp(true, chain.New().Answer("a 1 other")))
+	w.want(w.check(Options{}), RolledBack)
+}
+
 // TestTCP puts replies together from segments in any order, and sees what TCP takes back.
 func TestTCP(t *testing.T) {
 	start := func() *world {
@@ -91,63 +111,15 @@ func TestTCP(t *testing.T) {
 	if w.want(r); r.Ledger != (Ledger{Replies: 1, Linked: 1}) {
 		t.Fatalf("%+v", r.Ledger)
 	}
+	w.emit(5.5, 5.6, "h1", w.tcp(true, 7000, 1, "the end of a line that began before the capture\n")) // on another connection, so to speak
+	w.frames[len(w.frames)-1].Data[14+20+3]++
+	w.frames[len(w.frames)-2].Data[14+20+3]++
+	w.want(w.check(Options{}))
 	w.emit(6, 6.1, "h1", w.tcp(true, 600, 110, ""))
 	w.want(w.check(Options{}), RolledBack)
 	w = start()
 	w.emit(6, 6.1, "h1", w.tcp(true, 500, 111, "b"))
 	w.want(w.check(Options{}), RolledBack)
-}
-
-// TestUDPGaps: an answer may be missing around a failure only.
-func TestUDPGaps(t *testing.T) {
-	lost := func(ms float64) *world {
-		w := failover(t, 6)
-		w.ask(ms, w.udp(false, "a 1 text\n"))
-		w.ask(ms+2000, w.udp(false, "a 1 text\n")) // again
-		w.emit(ms+2001, ms+2001.1, "h2", w.udp(true, chain.New().Answer("a 1 text")))
-		w.ask(9000, w.udp(false, "later"))
-		return w
-	}
-	w := lost(240)
-	r := w.check(Options{})
-	if w.want(r); r.UDP.Unanswered != 1 || r.UDP.Sent != 2 {
-		t.Fatalf("%+v", r.UDP)
-	}
-	w = lost(1250) // the grace is not over
-	w.want(w.check(Options{}))
-	w = lost(1350)
-	w.want(w.check(Options{}), Gap)
-	w = lost(224) // before the last boundary: it was part of the checkpoint
-	w.want(w.check(Options{}), Gap)
-	w = lost(1350)
-	w.want(w.check(Options{Faults: []Fault{{"h2", at(1300), at(1400)}}}))
-}
-
-// TestLostAtAStop: what comes while QEMU stops the guest is not for hamgr to keep.
-func TestLostAtAStop(t *testing.T) {
-	w := protected(t)
-	w.ask(140, w.udp(false, "a 1 text\n"))
-	w.want(w.check(Options{})) // it may still be answered
-	w.ask(1200, w.udp(false, "later"))
-	w.want(w.check(Options{}), Gap)
-	w.note(141, trace.Event{Node: "h1", Kind: trace.Boundary, Generation: 2, Epoch: 9, Asked: at(139)})
-	if r := w.check(Options{}); r.UDP.AtStop != 1 || r.Err() != nil {
-		t.Fatalf("%+v, %v", r.UDP, r.Err())
-	}
-	w.ask(140.1, w.udp(false, "b 1 text\n")) // one for each NIC, and there is one
-	w.want(w.check(Options{}), Gap)
-}
-
-// TestAgentRestarted: from the last commit until the new agent opens, answers may be missing.
-func TestAgentRestarted(t *testing.T) {
-	w := protected(t)
-	w.order(300, 3, "solo", "buffer", "h1")
-	w.note(5000, trace.Event{Node: "h1", Kind: trace.Opened, Generation: 3})
-	w.ask(4900, w.udp(false, "a 1 text\n"))
-	w.want(w.check(Options{}))
-	w.ask(6100, w.udp(false, "a 2 text\n"))
-	w.ask(9000, w.udp(false, "later"))
-	w.want(w.check(Options{}), Gap)
 }
 
 func TestSavedCaptureReadsBack(t *testing.T) {

@@ -23,8 +23,8 @@ func (r *Report) Merge(o Report) {
 		{&r.Emitted, o.Emitted}, {&r.Seen, o.Seen}, {&r.Held, o.Held}, {&r.Announcements, o.Announcements}, {&r.Restores, o.Restores},
 		{&r.RolledBackFrames, o.RolledBackFrames}, {&r.Rollbacks, o.Rollbacks},
 		{&r.Ledger.Replies, o.Ledger.Replies}, {&r.Ledger.Linked, o.Ledger.Linked}, {&r.Ledger.Holes, o.Ledger.Holes},
-		{&r.UDP.Sent, o.UDP.Sent}, {&r.UDP.Answered, o.UDP.Answered}, {&r.UDP.Unanswered, o.UDP.Unanswered},
-		{&r.UDP.AtStop, o.UDP.AtStop}, {&r.UDP.Gaps, o.UDP.Gaps},
+		{&r.UDP.Sent, o.UDP.Sent}, {&r.UDP.Answered, o.UDP.Answered}, {&r.UDP.Nobody, o.UDP.Nobody},
+		{&r.UDP.Withheld, o.UDP.Withheld}, {&r.UDP.Starting, o.UDP.Starting}, {&r.UDP.AtStop, o.UDP.AtStop}, {&r.UDP.Gaps, o.UDP.Gaps},
 	} {
 		*f.to += f.more
 	}

@@ -63,7 +63,8 @@ func Listen(host, trace string, in io.Reader, out io.Writer) error {
 		}
 	}()
 	l.start(func(f Frame) { send(message{Frame: &f}) })
-	tail := tail{path: trace}
+	tail := Tail{Path: trace}
+	defer tail.Close()
 	for {
 		select {
 		case <-ended:
@@ -71,32 +72,9 @@ func Listen(host, trace string, in io.Reader, out io.Writer) error {
 			return nil
 		case <-time.After(announce):
 			upTo := l.upTo()
-			send(message{Trace: tail.more(), Heard: upTo, Lost: l.lost()})
+			send(message{Trace: tail.More(), Heard: upTo, Lost: l.lost()})
 		}
 	}
-}
-
-// tail reads what a growing file has gained.
-type tail struct {
-	path string
-	file *os.File
-}
-
-func (t *tail) more() []byte {
-	if t.file == nil {
-		t.file, _ = os.Open(t.path) // it may come yet
-	}
-	if t.file == nil {
-		return nil
-	}
-	data, err := io.ReadAll(t.file)
-	if now, e := os.Stat(t.path); err == nil && e == nil && len(data) == 0 { // or was it turned over?
-		if then, e := t.file.Stat(); e == nil && !os.SameFile(now, then) {
-			t.file.Close()
-			t.file = nil
-		}
-	}
-	return data
 }
 
 // remote is that program as seen from here.

@@ -146,7 +146,7 @@ func (r *Report) add(m matched, o *output) {
 		r.Held++
 		r.Protocols[s.kind]++
 		r.holds = append(r.holds, point{s.seen, ms(s.seen.Sub(s.Time))})
-		if s.boundary >= 0 && !o.boundaries[s.boundary].commit.IsZero() {
+		if b := s.boundary; b >= 0 && o.boundaries[b].generation == s.generation && !o.boundaries[b].commit.IsZero() {
 			bursts[s.boundary] = append(bursts[s.boundary], s.seen)
 		}
 	}

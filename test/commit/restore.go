@@ -36,7 +36,7 @@ func (c *checker) restored(e trace.Event, host string, i int) {
 		switch {
 		case s.seen.IsZero() || s.accused || s.instance != b.instance || !s.Time.After(b.at):
 		case c.timeline.holds(e.Generation):
-			c.report.violation(NotRestored, host, s.seen, "%s; emitted %v after the end of epoch %d of generation %d, from which %s was restored on %s",
+			c.report.violation(NotRestored, host, e.Time, "%s; emitted %v after the end of epoch %d of generation %d, from which %s was restored on %s",
 				&s.packet, s.Time.Sub(b.at), b.epoch, b.generation, c.Domain, e.Node)
 		default:
 			c.report.RolledBackFrames++

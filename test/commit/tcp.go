@@ -96,6 +96,7 @@ func (s *stream) put(at int32, payload []byte) error {
 type word struct {
 	at       time.Time
 	host     string // it came out of
+	mac      string // it is for
 	line     string
 	udp      bool
 	response bool // by the guest
@@ -111,7 +112,7 @@ func (c *checker) words(complain func(p *packet, err error)) (out []word) {
 		if p.Device != "" || !response && p.target.Port() != c.Port {
 			continue
 		}
-		w := word{at: p.Time, host: p.Host, response: response}
+		w := word{at: p.Time, host: p.Host, mac: p.dst, response: response}
 		switch {
 		case p.tcp != nil:
 			err := ss.add(p, func(line string) {

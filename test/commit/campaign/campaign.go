@@ -28,16 +28,14 @@ type campaign struct {
 	options
 	rig    *rig.Rig
 	load   *load.Load
-	random *rand.Rand
+	from   time.Time // all before is judged
+	until  time.Time // and all before this in the report at hand
 	sum    commit.Report
 	result result
 }
 
 const (
 	requestEvery = 25 * time.Millisecond // of each of the eight flows
-	// longest a guest may take to be protected again on a busy machine, and a client to
-	// be answered again.
-	patience = 90 * time.Second
 	// In mode checkpoint there is one failure more for so many, and clients that ask more
 	// often: what is seen and rolled back comes from the last epoch only.
 	ofRollback     = 20
@@ -55,7 +53,7 @@ func begin(ctx context.Context, o options) (*campaign, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &campaign{options: o, rig: r, random: rand.New(rand.NewPCG(o.seed, 0))}
+	c := &campaign{options: o, rig: r, from: r.Began}
 	c.result = newResult(ctx, o, r)
 	if text, err := r.Hamgr(ctx, "h1", "protect", "g1"); err != nil {
 		r.Down()
@@ -64,24 +62,36 @@ func begin(ctx context.Context, o options) (*campaign, error) {
 	return c, nil
 }
 
+// step is what one run does.
+type step struct {
+	fault  rig.Fault
+	delay  time.Duration // before it
+	random *rand.Rand    // for what the fault leaves open
+}
+
+// draw is the n-th step of a seed, whatever became of those before.
+func draw(seed uint64, n int) step {
+	random := rand.New(rand.NewPCG(seed, uint64(n)))
+	f := rig.Faults[random.IntN(len(rig.Faults))]
+	return step{f, time.Duration(random.Int64N(int64(time.Second))), random}
+}
+
 // buffer fails the guest's hosts again and again, over one load whose connections live on.
 func (c *campaign) buffer(ctx context.Context) (err error) {
 	if c.load, err = c.rig.Load(requestEvery, c.seed); err != nil {
 		return err
 	}
 	for n := range c.runs {
-		f := rig.Faults[c.random.IntN(len(rig.Faults))]
+		s := draw(c.seed, n)
 		began := time.Now()
-		rep, err := c.once(ctx, f)
-		c.account(f, rep)
-		if err == nil {
-			err = rep.Err()
-		}
+		rep, err := c.once(ctx, s)
+		c.account(s.fault, rep)
 		if err != nil {
-			c.result.Failed = &failed{Run: n + 1, Kind: f.Name, Cause: err.Error()}
-			return errors.Join(fmt.Errorf("run %d, %s: %w", n+1, f.Name, err), c.keep(rep, began))
+			c.result.Failed = &failed{Run: n + 1, Kind: s.fault.Name, Cause: err.Error()}
+			return errors.Join(fmt.Errorf("run %d, %s: %w", n+1, s.fault.Name, err), c.keep(rep))
 		}
-		fmt.Printf("%3d/%d %-13s silent for %5.0f ms, %4d frames held, all explained; %.0f s\n", n+1, c.runs, f.Name, rep.Silence, rep.Held, time.Since(began).Seconds())
+		fmt.Printf("%3d/%d %-13s silent for %5.0f ms, %4d frames held, all explained; %.0f s\n", n+1, c.runs, s.fault.Name, rep.Silence, rep.Held, time.Since(began).Seconds())
+		c.goOn()
 	}
 	for _, f := range c.load.Stop() {
 		if f.Error != "" {
@@ -91,36 +101,40 @@ func (c *campaign) buffer(ctx context.Context) (err error) {
 	return nil
 }
 
-// once waits for a random time, has a fault happen, waits until all is well again, and
-// judges all since it began.
-func (c *campaign) once(ctx context.Context, f rig.Fault) (rep commit.Report, err error) {
+// once has a fault happen to a guest that is well, waits until all is well again, and
+// judges all since the last time.
+func (c *campaign) once(ctx context.Context, s step) (rep commit.Report, err error) {
 	if err := c.rig.WaitCluster(ctx); err != nil { // a host that was booted is back
 		return rep, err
 	}
-	from := time.Now()
 	p, err := c.well(ctx, 0)
 	if err != nil {
 		return rep, err
 	}
 	c.backend(ctx, p.Primary)
-	wait(ctx, time.Duration(c.random.Int64N(int64(time.Second))))
-	off, err := f.Do(ctx, c.rig, p, c.random)
+	wait(ctx, s.delay)
+	off, err := s.fault.Do(ctx, c.rig, p, s.random)
 	if err != nil {
 		return rep, err
 	}
+	back := make(chan error, 1)
+	if off == "" {
+		back <- nil
+	} else { // it boots while its guest is protected again
+		err = c.rig.Left(ctx, off)
+		go func() { back <- c.rig.Boot(off) }()
+	}
 	above := uint64(0)
-	if f.Moves {
+	if s.fault.Moves {
 		above = p.Generation
 	} else {
 		wait(ctx, time.Second) // for what it may lead to
 	}
-	_, failed := c.well(ctx, above)
-	if off != "" {
-		failed = errors.Join(failed, c.rig.Boot(off))
-	}
-	rep, err = c.rig.Check(from)
-	c.rig.Forget(from)
-	return rep, errors.Join(failed, err)
+	_, unwell := c.well(ctx, above)
+	err = errors.Join(err, unwell, <-back)
+	c.until = time.Now()
+	rep, missing := c.rig.Check(c.from)
+	return rep, errors.Join(err, missing, rep.Err())
 }
 
 // backend notes what holds the output, once.
@@ -136,16 +150,16 @@ func (c *campaign) backend(ctx context.Context, primary string) {
 
 // well waits until g1 is protected, in a generation above the given one, and every flow is answered.
 func (c *campaign) well(ctx context.Context, above uint64) (trace.Event, error) {
-	p, err := c.rig.Protected(ctx, above, patience)
+	p, err := c.rig.Protected(ctx, above, c.rig.Patience())
 	if err != nil || c.load == nil {
 		return p, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, c.rig.Patience())
 	defer cancel()
 	if err := c.load.Answered(ctx, 3); err != nil {
 		return p, err
 	}
-	return c.rig.Protected(ctx, above, patience) // still, or again
+	return c.rig.Protected(ctx, above, c.rig.Patience()) // still, or again
 }
 
 // checkpoint fails hosts while output is not held.
@@ -163,15 +177,14 @@ func (c *campaign) checkpoint(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		began := time.Now()
-		rep, err := c.once(ctx, rig.Faults[0])
+		s := draw(c.seed, c.runs+n)
+		s.fault = rig.Faults[0]
+		rep, err := c.once(ctx, s)
 		l.Abort()
-		if err == nil {
-			err = rep.Err()
-		}
 		if err != nil {
-			return errors.Join(fmt.Errorf("mode checkpoint, run %d: %w", n+1, err), c.keep(rep, began))
+			return errors.Join(fmt.Errorf("mode checkpoint, run %d: %w", n+1, err), c.keep(rep))
 		}
+		c.goOn()
 		c.result.Checkpoint.add(rep)
 		fmt.Printf("mode checkpoint, %s: %d frames were seen and rolled back, %d contradictions\n", rig.Faults[0].Name, rep.RolledBackFrames, rep.Rollbacks)
 	}
@@ -186,10 +199,16 @@ func (c *campaign) account(f rig.Fault, rep commit.Report) {
 	c.sum.Merge(rep)
 }
 
+// goOn lets the next check begin where this one ended.
+func (c *campaign) goOn() {
+	c.from = c.until
+	c.rig.Forget(c.from)
+}
+
 // keep saves the evidence of a run that went wrong.
-func (c *campaign) keep(rep commit.Report, from time.Time) error {
+func (c *campaign) keep(rep commit.Report) error {
 	dir := filepath.Join(c.out, "violation")
-	err := c.rig.Save(dir, from)
+	err := c.rig.Save(dir, c.from)
 	return errors.Join(err, rep.Plot(filepath.Join(dir, "commit.png")))
 }
 

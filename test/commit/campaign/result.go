@@ -112,6 +112,8 @@ func (r result) table(w io.Writer, sum commit.Report) {
 	row("frames held", "%d in %d epochs; %v", sum.Held, sum.Epochs, sum.Protocols)
 	row("held for", "%.1f ms median, %.1f ms p99; %.2f ms of it after the commit", sum.Hold.P50, sum.Hold.P99, sum.After.P50)
 	row("frames in a burst", "%.0f median, %.0f p99, within %.2f ms", sum.Burst.P50, sum.Burst.P99, sum.Spread.P99)
-	row("UDP requests", "%d sent, %d without an answer around failures, %d lost as QEMU stopped the guest", sum.UDP.Sent, sum.UDP.Unanswered, sum.UDP.AtStop)
+	row("UDP requests", "%d sent; without an answer: %d reached nobody, %d answers were lost, %d as a session began, %d as QEMU stopped a guest that was slow to take them",
+		sum.UDP.Sent, sum.UDP.Nobody, sum.UDP.Withheld, sum.UDP.Starting, sum.UDP.AtStop)
+	row("mode buffer", "%d failovers, %d frames rolled back, %d contradictions", sum.Restores, sum.RolledBackFrames, sum.Rollbacks)
 	row("mode checkpoint", "%d failovers, %d frames rolled back, %d contradictions", r.Checkpoint.Failovers, r.Checkpoint.Frames, r.Checkpoint.Contradictions)
 }

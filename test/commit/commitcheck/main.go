@@ -1,15 +1,14 @@
-// Command commitcheck judges a saved run: a capture (pcapng, as package commit saves it)
-// and the traces of all nodes. It writes the report as JSON; its exit status is 1 when a
+// Command commitcheck judges a saved run: a capture (pcapng, as package commit saves it),
+// the traces of all nodes, and what was done to the hosts. It writes the report as JSON; its exit status is 1 when a
 // promise was broken, 2 when that cannot be told.
 //
-//	commitcheck -frames frames.pcapng [-plot commit.png] h1-trace.jsonl h2-trace.jsonl ...
+//	commitcheck -frames frames.pcapng -options options.json [-plot commit.png] h1-trace.jsonl h2-trace.jsonl ...
 package main
 
 import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/hamgr/hamgr/hamgr/trace"
 	"github.com/hamgr/hamgr/test/commit"
@@ -18,10 +17,9 @@ import (
 func main() {
 	frames := flag.String("frames", "", "the capture")
 	plot := flag.String("plot", "", "draw a picture (PNG) into this file, too")
-	domain := flag.String("domain", "g1", "whose output is judged")
-	macs := flag.String("macs", "52:54:00:78:00:01,52:54:00:78:00:02", "addresses of its NICs, with commas")
+	options := flag.String("options", "", "whose output is judged, and what was done to the hosts: options.json of a saved run")
 	flag.Parse()
-	report, err := judge(*frames, flag.Args(), commit.Options{Domain: *domain, MACs: strings.Split(*macs, ",")})
+	report, err := judge(*frames, *options, flag.Args())
 	if err == nil {
 		err = report.Write(os.Stdout)
 	}
@@ -38,9 +36,13 @@ func main() {
 	}
 }
 
-func judge(capture string, traces []string, o commit.Options) (r commit.Report, err error) {
-	if capture == "" || len(traces) == 0 {
-		return r, fmt.Errorf("want -frames and the traces of all nodes; see -help")
+func judge(capture, options string, traces []string) (r commit.Report, err error) {
+	if capture == "" || options == "" || len(traces) == 0 {
+		return r, fmt.Errorf("want -frames, -options and the traces of all nodes; see -help")
+	}
+	o, err := commit.LoadOptions(options)
+	if err != nil {
+		return r, err
 	}
 	f, err := os.Open(capture)
 	if err != nil {

@@ -50,7 +50,7 @@ func (f *flow) run(ctx, life context.Context) {
 }
 
 func (f *flow) ask(ctx, life context.Context) error {
-	dialing, cancel := context.WithTimeout(life, patience)
+	dialing, cancel := context.WithTimeout(life, f.load.Patience)
 	defer cancel()
 	conn, err := dial(dialing, f.ns, f.network, f.addr.String())
 	if err != nil {
@@ -86,7 +86,7 @@ func (f *flow) ask(ctx, life context.Context) error {
 func (f *flow) overTCP(conn net.Conn) func(line string) (string, error) {
 	in := bufio.NewReader(conn)
 	return func(line string) (string, error) {
-		conn.SetDeadline(time.Now().Add(patience))
+		conn.SetDeadline(time.Now().Add(f.load.Patience))
 		if _, err := io.WriteString(conn, line+"\n"); err != nil {
 			return "", err
 		}
@@ -99,7 +99,7 @@ func (f *flow) overTCP(conn net.Conn) func(line string) (string, error) {
 func (f *flow) overUDP(conn net.Conn) func(line string) (string, error) {
 	buf := make([]byte, chain.MaxLine)
 	return func(line string) (string, error) {
-		for end := time.Now().Add(patience); time.Now().Before(end); f.result.Again++ {
+		for end := time.Now().Add(f.load.Patience); time.Now().Before(end); f.result.Again++ {
 			io.WriteString(conn, line+"\n") // while nobody has the address, this fails
 			conn.SetReadDeadline(time.Now().Add(again))
 			for {
@@ -117,6 +117,6 @@ func (f *flow) overUDP(conn net.Conn) func(line string) (string, error) {
 				}
 			}
 		}
-		return "", fmt.Errorf("no answer within %v", patience)
+		return "", fmt.Errorf("no answer within %v", f.load.Patience)
 	}
 }

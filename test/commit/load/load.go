@@ -27,6 +27,7 @@ type Options struct {
 	Port      uint16        // of the ledger
 	Interval  time.Duration // mean time between an answer and the next request of a flow
 	Seed      uint64        // of the random part
+	Patience  time.Duration // for one answer; then a flow gives up
 	Refresh   time.Duration // how often the guest's addresses are asked for anew
 
 	Each func(Exchange) // called for every request that was answered or given up, by several goroutines; none if nil
@@ -39,10 +40,8 @@ type Exchange struct {
 	Err                error
 }
 
-const (
-	again    = 400 * time.Millisecond // a UDP request without an answer is sent again
-	patience = 40 * time.Second       // for one answer; then the flow gives up
-)
+// again is when a UDP request without an answer is sent again.
+const again = 400 * time.Millisecond
 
 // Result is what became of one flow.
 type Result struct {

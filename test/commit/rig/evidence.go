@@ -4,56 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hamgr/hamgr/hamgr/trace"
 	"github.com/hamgr/hamgr/test/commit"
 	"github.com/hamgr/hamgr/test/lab"
 )
-
-const traceFile = "trace.jsonl"
-
-// Traces are what all nodes have traced, by our clock.
-func (r *Rig) Traces() (all []trace.Event, err error) {
-	for _, h := range r.Nodes() {
-		for _, name := range []string{traceFile + ".1", traceFile} {
-			data, err := os.ReadFile(filepath.Join(r.Out, "logs", h, name))
-			if errors.Is(err, os.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			if all, err = add(all, h, data, 0); err != nil {
-				return nil, err
-			}
-		}
-		for _, k := range r.recorder.Kernels(h) {
-			if all, err = add(all, h, k.Trace, k.Ahead); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return all, nil
-}
-
-func add(all []trace.Event, host string, data []byte, ahead time.Duration) ([]trace.Event, error) {
-	events, err := trace.Read(bytes.NewReader(data))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", host, err)
-	}
-	for _, e := range events {
-		e.Time = e.Time.Add(-ahead)
-		if !e.Asked.IsZero() {
-			e.Asked = e.Asked.Add(-ahead)
-		}
-		all = append(all, e)
-	}
-	return all, nil
-}
 
 // clocks is by how much two clocks may differ: each is known within its error.
 func (r *Rig) clocks() time.Duration {
@@ -68,8 +27,8 @@ func (r *Rig) clocks() time.Duration {
 
 // On hosts with kernels of their own, all on the few cores of this machine.
 const (
-	slowWay   = 25 * time.Millisecond
-	slowGrace = 10 * time.Second
+	slowWay    = 25 * time.Millisecond
+	slowAnswer = 10 * time.Second
 )
 
 // before is what of a capture a check needs from before it begins to judge: longer than
@@ -92,7 +51,7 @@ func (r *Rig) Check(from time.Time) (commit.Report, error) {
 func (r *Rig) options(from time.Time) commit.Options {
 	o := commit.Options{Domain: "g1", From: from, Faults: r.faults, Clocks: r.clocks()}
 	if r.kind == lab.UML {
-		o.Way, o.Grace = slowWay, slowGrace
+		o.Way, o.Answer = slowWay, slowAnswer
 	}
 	for _, n := range nics {
 		o.MACs = append(o.MACs, n.MAC)
@@ -101,9 +60,15 @@ func (r *Rig) options(from time.Time) commit.Options {
 }
 
 // Forget frees what checks that begin at an instant do not need.
-func (r *Rig) Forget(from time.Time) { r.recorder.Forget(from.Add(-before)) }
+func (r *Rig) Forget(from time.Time) {
+	from = from.Add(-before)
+	r.recorder.Forget(from)
+	from = from.Add(-before) // the first epochs of a capture began earlier
+	r.traces.forget(from)
+	r.faults = slices.DeleteFunc(r.faults, func(f commit.Fault) bool { return f.Until.Before(from) })
+}
 
-// Save keeps the capture from an instant on and all traces in a directory, for commitcheck.
+// Save keeps the evidence from an instant on in a directory, for commitcheck.
 func (r *Rig) Save(dir string, from time.Time) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -115,7 +80,7 @@ func (r *Rig) Save(dir string, from time.Time) error {
 	}
 	err = errors.Join(missing, commit.Save(f, frames), f.Close())
 	events, e := r.Traces()
-	return errors.Join(err, e, saveTraces(filepath.Join(dir, traceFile), events))
+	return errors.Join(err, e, saveTraces(filepath.Join(dir, traceFile), events), r.options(from).Save(filepath.Join(dir, "options.json")))
 }
 
 func saveTraces(file string, events []trace.Event) error {

@@ -27,15 +27,31 @@ var Faults = []Fault{
 		return p.Primary, r.PowerOff(p.Primary)
 	}},
 	{"QEMU killed", true, func(ctx context.Context, r *Rig, p trace.Event, _ *rand.Rand) (string, error) {
-		_, err := r.Host(p.Primary).Exec(ctx, "pkill", "-KILL", "-f", "^/usr/bin/qemu-system-x86_64 -name guest=g1")
-		return "", err
+		return "", r.kill(ctx, commit.GuestKilled, p.Primary, "pkill", "-KILL", "-f", "^/usr/bin/qemu-system-x86_64 -name guest=g1")
 	}},
 	{"agent killed", true, func(ctx context.Context, r *Rig, p trace.Event, _ *rand.Rand) (string, error) {
-		_, err := r.Host(p.Primary).Exec(ctx, "pkill", "-KILL", "-x", "hamgr")
-		return "", err
+		return "", r.kill(ctx, commit.AgentKilled, p.Primary, "pkill", "-KILL", "-x", "hamgr")
 	}},
 	{"link flap", false, flap},
 }
+
+func (r *Rig) kill(ctx context.Context, what commit.What, host string, command ...string) error {
+	return r.during(what, host, func() error {
+		_, err := r.Host(host).Exec(ctx, command...)
+		return err
+	})
+}
+
+// during notes a fault for the checker.
+func (r *Rig) during(what commit.What, host string, do func() error) error {
+	f := commit.Fault{What: what, Host: host, From: time.Now()}
+	err := do()
+	f.Until = time.Now()
+	r.faults = append(r.faults, f)
+	return err
+}
+
+var links = map[string]commit.What{"guest": commit.LinkDown, "mgmt": commit.CutOff}
 
 // flap takes one link of the primary or the backup down for 10 ms to 1 s, short times as
 // often as long ones.
@@ -43,19 +59,18 @@ func flap(ctx context.Context, r *Rig, p trace.Event, random *rand.Rand) (string
 	host := []string{p.Primary, p.Backup}[random.IntN(2)]
 	network := []string{"guest", "mgmt"}[random.IntN(2)]
 	down := time.Duration(float64(10*time.Millisecond) * math.Pow(100, random.Float64()))
-	h, from := r.Host(host), time.Now()
-	if err := h.Cut(network); err != nil {
-		return "", err
-	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(down):
-	}
-	if err := h.Heal(network); err != nil {
-		return "", fmt.Errorf("%s stays cut off: %w", host, err)
-	}
-	if network == "guest" {
-		r.faults = append(r.faults, commit.Fault{Host: host, From: from, Until: time.Now()})
-	}
-	return "", nil
+	h := r.Host(host)
+	return "", r.during(links[network], host, func() error {
+		if err := h.Cut(network); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(down):
+		}
+		if err := h.Heal(network); err != nil {
+			return fmt.Errorf("%s stays cut off: %w", host, err)
+		}
+		return nil
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"path/filepath"
 	"time"
 
 	"github.com/hamgr/hamgr/test/commit"
@@ -24,7 +25,7 @@ type Options struct {
 	Out      string   // directory for binaries, logs and captures
 	Progress io.Writer
 	Mutants  bool // hamgr is built so that it can be told to make mistakes
-	Nodes    int  // hosts that can have the guest; 3 if zero
+	Nodes    int  // hosts that can have the guest; 3 if zero, 2 do where none is to lose power
 
 	Each func(load.Exchange) // called for every request of a load; none if nil
 }
@@ -35,7 +36,7 @@ type Rig struct {
 	Began    time.Time // from when on the guest served
 	kind     lab.Kind
 	recorder *commit.Recorder
-	orders   orders
+	traces   *traces
 	faults   []commit.Fault
 	loads    int
 	each     func(load.Exchange)
@@ -47,13 +48,13 @@ var nics = []image.NIC{
 	{MAC: "52:54:00:78:00:02", IP: "10.79.0.201/24", IP6: "fd79::201/64"},
 }
 
-// Up starts three hosts, listens, and starts the guest on h1.
+// Up starts the hosts, listens, and starts the guest on h1.
 func Up(ctx context.Context, o Options) (*Rig, error) {
 	tags, nodes := "", cmp.Or(o.Nodes, 3)
 	if o.Mutants {
 		tags = "mutant"
 	}
-	r := &Rig{kind: o.Kind, recorder: commit.NewRecorder(), orders: orders{read: map[string]int64{}}, each: o.Each}
+	r := &Rig{kind: o.Kind, recorder: commit.NewRecorder(), each: o.Each}
 	var err error
 	r.Bed, err = testbed.Up(ctx, testbed.Options{
 		Hosts: nodes, Kind: o.Kind, Out: o.Out, Progress: o.Progress, Tags: tags, Programs: []string{"test/commit/listen"},
@@ -64,6 +65,7 @@ func Up(ctx context.Context, o Options) (*Rig, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.traces = newTraces(filepath.Join(r.Out, "logs"), r.Nodes())
 	if err := r.start(ctx); err != nil {
 		r.Down()
 		return nil, err
@@ -86,11 +88,16 @@ func (r *Rig) start(ctx context.Context) error {
 	if err := r.WaitCluster(ctx); err != nil {
 		return err
 	}
+	if r.kind == lab.UML { // what a slow host has to find out is not to be found out in a hurry later
+		if err := r.Bed.Check(ctx); err != nil {
+			return err
+		}
+	}
 	g := image.Guest{Name: "g1", MemoryMiB: 128, MAC: nics[0].MAC, IP: nics[0].IP, IP6: nics[0].IP6, NICs: nics[1:]}
 	if err := r.Start(ctx, "h1", g); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, r.Patience())
 	defer cancel()
 	return load.Ready(ctx, r.load(0, 0), 7080) // HTTP, which the ledger serves last
 }
@@ -119,18 +126,27 @@ func (r *Rig) listen(host string) error {
 	return r.recorder.Inside(host, h.Pid())
 }
 
+// Patience is what a guest may take to be protected again, and a client to be answered, on
+// a machine that is busy with all of these hosts.
+func (r *Rig) Patience() time.Duration {
+	if r.kind == lab.UML {
+		return 4 * time.Minute
+	}
+	return 90 * time.Second
+}
+
 // PowerOff cuts a host off and ends it. What a kernel of its own has heard until then is
 // brought here first; from outside, nothing can be told of that.
 func (r *Rig) PowerOff(host string) error {
 	h := r.Host(host)
+	err := r.during(commit.PowerOff, host, func() error { return errors.Join(h.Cut("mgmt"), h.Cut("guest")) })
 	if r.kind == lab.UML {
-		err := errors.Join(h.Cut("mgmt"), h.Cut("guest"))
 		if err := errors.Join(err, r.recorder.Await(time.Now())); err != nil {
 			return err
 		}
 	}
-	_, err := h.PowerOff()
-	return err
+	_, off := h.PowerOff()
+	return errors.Join(err, off)
 }
 
 // Boot starts a host that was powered off.
@@ -144,6 +160,7 @@ func (r *Rig) Boot(host string) error {
 // Down ends all.
 func (r *Rig) Down() {
 	r.recorder.Close()
+	r.traces.close()
 	r.Bed.Down()
 }
 
@@ -163,6 +180,6 @@ func (r *Rig) load(interval time.Duration, seed uint64) load.Options {
 	}
 	return load.Options{
 		Pid: r.Host("client").Pid(), Device: "eth1", Addresses: addresses, Port: 7000,
-		Interval: interval, Seed: seed, Refresh: 300 * time.Millisecond, Each: r.each,
+		Interval: interval, Seed: seed, Patience: r.Patience(), Refresh: 300 * time.Millisecond, Each: r.each,
 	}
 }

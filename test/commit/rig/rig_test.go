@@ -61,7 +61,7 @@ func TestPowerOff(t *testing.T) {
 	if err := r.PowerOff("h1"); err != nil {
 		t.Fatal(err)
 	}
-	p, err := r.Protected(ctx, 2, 40*time.Second)
+	p, err := r.Protected(ctx, 2, r.Patience())
 	if err != nil {
 		t.Fatal(err)
 	}
