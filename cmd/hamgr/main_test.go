@@ -284,7 +284,7 @@ func TestNodeList(t *testing.T) {
 	n.answers["GET /v1/nodes"] = []any{[]api.NodeStatus{
 		{Node: core.Node{Name: "h1", Addr: "10.0.0.1", Manager: true}, State: "alive", LastHeardMS: &ms, Leader: true},
 		{Node: core.Node{Name: "h4", Addr: "10.0.0.4"}, State: "silent"}}}
-	n.want(t, 0, "h1    10.0.0.1  alive   12 ms ago  leader\nh4    10.0.0.4  silent  -          agent\n", "", "node", "list")
+	n.want(t, 0, "h1    10.0.0.1  alive   12 ms ago  leader  -\nh4    10.0.0.4  silent  -          agent   -\n", "", "node", "list")
 }
 
 func TestCheck(t *testing.T) {

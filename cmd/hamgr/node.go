@@ -25,9 +25,9 @@ func (a *app) node() *cobra.Command {
 			return a.print(nodes, func(w io.Writer) {
 				var rows [][]string
 				for _, n := range nodes {
-					rows = append(rows, []string{n.Name, n.Addr, n.State, heard(n), role(n)})
+					rows = append(rows, []string{n.Name, n.Addr, n.State, heard(n), role(n), n.Version})
 				}
-				table(w, "NODE\tADDRESS\tSTATE\tHEARD\tROLE", rows)
+				table(w, "NODE\tADDRESS\tSTATE\tHEARD\tROLE\tVERSION", rows)
 			})
 		},
 	})

@@ -22,7 +22,7 @@ func (a *app) serve() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve.Run(cmd.Context(), cfg)
+			return serve.Run(cmd.Context(), cfg, version())
 		},
 	}
 	f := c.Flags()

@@ -24,6 +24,7 @@ type Config struct {
 	Addr     string            // this node's management address, without port
 	Second   string            // its address on the second path, see detector.Config; may be empty
 	Started  uint64            // the incarnation in this process's heartbeats; 0: not told
+	Version  string            // of this program
 	Managers map[string]string // name to address, without port; the same on every node
 	Port     int               // TCP, the same on every node; DefaultPort if 0
 	Dir      string            // of the log and the snapshots; made if missing

@@ -122,7 +122,7 @@ func (c *Cluster) Register(ctx context.Context, forward func(context.Context, co
 	changed, stop := c.Watch()
 	defer stop()
 	cmd := core.Command{Kind: core.RegisterNode, Node: &core.Node{
-		Name: c.cfg.Node, ID: c.cfg.ID, Addr: c.cfg.Addr, Second: c.cfg.Second, Manager: c.cfg.isManager(), Boot: c.boot, Started: c.cfg.Started}}
+		Name: c.cfg.Node, ID: c.cfg.ID, Addr: c.cfg.Addr, Second: c.cfg.Second, Manager: c.cfg.isManager(), Boot: c.boot, Started: c.cfg.Started, Version: c.cfg.Version}}
 	last := errors.New("no attempt was finished")
 	for accepted := false; ; {
 		if c.State().Index > 0 {

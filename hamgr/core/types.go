@@ -77,6 +77,7 @@ type Node struct {
 	Addr    string `json:"addr"`                  // management address, without port
 	Second  string `json:"second_addr,omitempty"` // where it is heard if not there
 	Manager bool   `json:"manager"`
+	Version string `json:"version,omitempty"` // of its hamgr
 	Drained bool   `json:"drained,omitempty"` // the operator wants it empty
 	Boot    string `json:"boot,omitempty"`    // made anew at each start: who sees his own agreed on has caught up
 	Started uint64 `json:"started,omitempty"` // the incarnation in its heartbeats; 0: not known

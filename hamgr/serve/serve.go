@@ -30,8 +30,8 @@ import (
 // libvirtWait bounds the wait for libvirt at the start.
 const libvirtWait = 2 * time.Minute
 
-// Run serves until ctx ends.
-func Run(ctx context.Context, cfg config.Config) error {
+// Run serves until ctx ends. version is of this program, for people.
+func Run(ctx context.Context, cfg config.Config, version string) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", cfg.Node)
 	id, err := config.NodeID(cfg.DataDir)
 	if err != nil {
@@ -44,7 +44,7 @@ func Run(ctx context.Context, cfg config.Config) error {
 	defer moments.Close()
 	started := uint64(time.Now().UnixNano())
 	c, err := cluster.Open(cluster.Config{
-		Node: cfg.Node, Started: started, ID: id, Addr: cfg.Addr, Second: cfg.Second, Managers: cfg.Managers, Port: cfg.Ports.Raft, Dir: filepath.Join(cfg.DataDir, "raft"),
+		Node: cfg.Node, Started: started, ID: id, Addr: cfg.Addr, Second: cfg.Second, Version: version, Managers: cfg.Managers, Port: cfg.Ports.Raft, Dir: filepath.Join(cfg.DataDir, "raft"),
 		Heartbeat: cfg.Raft.Heartbeat, Election: cfg.Raft.Election, LeaderLease: cfg.Raft.LeaderLease, Commit: cfg.Raft.Commit,
 		LeaseWait: cfg.Heartbeat.Timeout,
 	})
