@@ -42,12 +42,18 @@ func (l *lane) awaitUp(ctx context.Context) error {
 	}
 }
 
-// stopListening: from now on the tap's own port hears what the collector's did.
+// stopListening changes from the ears to the tap. What comes in between the bridge being
+// told and the ears' end is heard at both, and given to the guest twice.
 func (l *lane) stopListening() error {
-	if l.collector == nil {
+	if len(l.ears) == 0 {
 		return nil
 	}
-	return l.collector.leave()
+	err := l.hold.arrive()
+	for _, e := range l.ears {
+		err = errors.Join(err, drain(e.raw, l.readHeard), e.file.Close())
+	}
+	l.ears = nil
+	return err
 }
 
 // pass delivers until nothing waits any more.
@@ -78,7 +84,7 @@ func (l *lane) pass(ctx context.Context, s *KeeperStats) error {
 func (d *hold) putAll(ctx context.Context, all []packet) (int, error) {
 	for i, p := range all {
 		for {
-			done, err := d.put(p.frame)
+			done, err := d.put(p.data)
 			if err != nil {
 				return i, err
 			}

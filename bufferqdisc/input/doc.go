@@ -35,9 +35,16 @@
 // # The live window
 //
 // A packet sent to a host that is dead reaches nobody there. But switches that lost the
-// link to it flood what they have for the guest, to the backup too: where the standby's
-// bridge is one that learns by itself, the handler listens at a port of its own and keeps
-// what is for the guest until the next checkpoint shows that the primary is alive.
+// link to it flood what they have for the guest, to the backup too. There the bridge drops
+// it, which has learned behind which port the guest is; so the handler listens at the
+// ports, and keeps what is for the guest until the next checkpoint but one shows that the
+// primary is alive. When the standby's tap is up, the bridge is told that the guest is
+// there now; what comes in that instant is heard at both places and delivered twice.
+//
+// Where that could hear more than the guest may get, nothing is heard, and the live window
+// is lost: at bridges that do not learn by themselves, that know VLANs, or whose ports are
+// isolated, and for guests with libvirt's filters. Nothing is heard from other guests on
+// the backup, either: what they send to the old place in that time is lost.
 //
 // # What is not promised
 //

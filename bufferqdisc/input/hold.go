@@ -3,6 +3,7 @@ package input
 import (
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -20,7 +21,9 @@ type hold struct {
 	prog *ebpf.Program
 	send int  // packet socket on the tap
 	held bool // the filter holds
-	shut bool
+
+	arrive func() error // tells the bridge that the guest is here; with ears only
+	shut   bool
 }
 
 // attend puts a hold on a tap and listens at its bridge.
@@ -33,10 +36,10 @@ func (l *lane) attend(h *netlink.Handle, t Tap) (err error) {
 	if err != nil {
 		return err
 	}
-	if d.send, err = sendSocket(d.tap.Index, false); err != nil {
+	if d.send, err = sendSocket(d.tap.Index); err != nil {
 		return fmt.Errorf("packet socket on %s: %w", t.Name, err)
 	}
-	if l.collector, err = openCollector(h, hook.DeviceName(holdPrefix, t.Name), false); err != nil {
+	if l.collector, err = openCollector(h, hook.DeviceName(holdPrefix, t.Name)); err != nil {
 		return err
 	}
 	if d.prog, err = load(holdProgram(l.collector.link.Attrs().Index)); err != nil {
@@ -46,25 +49,47 @@ func (l *lane) attend(h *netlink.Handle, t Tap) (err error) {
 		return err
 	}
 	d.held = true
-	l.readers.Go(func() { run(l.collector.raw, l.readHeard) })
+	if err = l.listen(h, t); err != nil {
+		err = fmt.Errorf("listen at the bridge of %s: %w", t.Name, err)
+	}
+	l.readers.Go(func() { run(l.collector.raw, l.readWaiting) })
+	return err
+}
+
+func (l *lane) listen(h *netlink.Handle, t Tap) error {
 	if t.MAC == "" {
 		return nil
 	}
-	if err := l.collector.listen(t.Name, t.MAC); err != nil {
-		return fmt.Errorf("listen at the bridge of %s: %w", t.Name, err)
+	mac, err := net.ParseMAC(t.MAC)
+	if err != nil {
+		return err
 	}
-	return nil
+	if len(mac) != 6 {
+		return fmt.Errorf("%s is no Ethernet address", mac)
+	}
+	tap, err := h.LinkByIndex(l.hold.tap.Index)
+	if err != nil {
+		return err
+	}
+	l.ears, err = listen(h, tap, mac)
+	for _, e := range l.ears {
+		l.readers.Go(func() { run(e.raw, l.readHeard) })
+	}
+	if len(l.ears) > 0 {
+		l.hold.arrive = func() error { return teach(h, tap, mac) }
+	}
+	return err
 }
 
 // sendSocket sends what is written to it out of a device, past its filters and its qdisc:
-// frames, or packets with vnet headers.
-func sendSocket(ifindex int, vnet bool) (int, error) {
+// packets with vnet headers.
+func sendSocket(ifindex int) (int, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
 	err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
-	if err == nil && vnet {
+	if err == nil {
 		err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
 	}
 	if err == nil {
@@ -102,10 +127,10 @@ func (d *hold) release() error {
 	return stepAside(d.tap)
 }
 
-// put gives the guest one frame. False: the tap is down or its queue full; later, perhaps.
-func (d *hold) put(frame []byte) (bool, error) {
+// put gives the guest one packet, with a vnet header. False: the tap is down or its queue full; later, perhaps.
+func (d *hold) put(packet []byte) (bool, error) {
 	for {
-		_, err := unix.Write(d.send, frame)
+		_, err := unix.Write(d.send, packet)
 		switch err {
 		case nil:
 			return true, nil

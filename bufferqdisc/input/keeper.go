@@ -69,10 +69,11 @@ func NewKeeper(c Config) (*Keeper, error) {
 	k := &Keeper{name: c.Name, h: h}
 	for range c.NICs {
 		l := &lane{
-			buf:  make([]byte, vxlanHeader+maxFrame),
+			buf:  make([]byte, vnetSize+maxFrame+64),
 			kept: newLog(c.LimitPackets/c.NICs, c.LimitBytes/c.NICs),
 			// What is heard is a trickle: a switch floods what it has no port for.
-			heard: newLog(c.LimitPackets/c.NICs, c.LimitBytes/c.NICs),
+			heard:  newLog(c.LimitPackets/c.NICs, c.LimitBytes/c.NICs),
+			waited: newLog(c.LimitPackets/c.NICs, c.LimitBytes/c.NICs),
 		}
 		k.lanes = append(k.lanes, l)
 		if err := l.open(c); err != nil {
@@ -162,7 +163,7 @@ func (k *Keeper) Stats() KeeperStats {
 	for _, l := range k.lanes {
 		l.mu.Lock()
 		s.Kept += uint64(len(l.kept.queue))
-		s.Dropped += l.kept.dropped
+		s.Dropped += l.kept.dropped + l.heard.dropped + l.waited.dropped
 		s.Missing += l.kept.missing
 		s.Strange += l.strange
 		l.mu.Unlock()

@@ -332,6 +332,8 @@ func (l *lab) standby(k *Keeper) {
 	var taps []Tap
 	for _, g := range l.backup.guests {
 		must(l.t, netlink.LinkSetDown(byName(l.t, g.name)))
+		for g.tryReceive() != nil {
+		}
 		taps = append(taps, Tap{Name: g.name, MAC: g.mac.String()})
 	}
 	must(l.t, k.Attend(taps))
@@ -354,9 +356,17 @@ func (k *Keeper) keptNow(nic int) (frames [][]byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range l.kept.queue {
-		frames = append(frames, p.frame)
+		frames = append(frames, p.data[vnetSize:])
 	}
 	return frames
+}
+
+// keepNothing drops what was kept till now.
+func (k *Keeper) keepNothing(nic int) {
+	l := k.lanes[nic]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept.take()
 }
 
 // traces lists what could be left behind on a host: devices, qdiscs and filters.

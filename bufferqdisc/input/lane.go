@@ -3,7 +3,6 @@ package input
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"syscall"
 
@@ -21,14 +20,16 @@ const (
 type lane struct {
 	sockets   []*socket
 	readers   sync.WaitGroup
-	collector *collector // nil before Attend
 	hold      *hold      // nil before Attend
+	collector *collector // of live traffic that waits; nil before Attend
+	ears      []*ear
 
 	mu      sync.Mutex // guards the rest; held for at most batch packets
 	buf     []byte
 	kept    *packetLog
-	heard   *packetLog // numbered as they came
+	heard   *packetLog // by the ears, numbered as they came
 	mark    uint64     // what had been heard at the last Forget
+	waited  *packetLog // at the tap, likewise
 	strange uint64     // datagrams that are not the tunnel's
 }
 
@@ -43,11 +44,7 @@ func run(raw syscall.RawConn, read func(fd, max int) (more bool)) {
 
 // drain reads what waits in a file now.
 func drain(raw syscall.RawConn, read func(fd, max int) bool) error {
-	err := raw.Control(func(fd uintptr) { read(int(fd), drainLimit) })
-	if errors.Is(err, os.ErrClosed) {
-		return nil
-	}
-	return err
+	return raw.Control(func(fd uintptr) { read(int(fd), drainLimit) })
 }
 
 // readKept reads up to max datagrams of the tunnel and says whether there may be more.
@@ -64,15 +61,23 @@ func (l *lane) put(datagram []byte) {
 		l.strange++
 		return
 	}
-	l.kept.put(number, frame)
+	l.kept.put(number, noOffload[:], frame)
 }
 
-// readHeard reads up to max frames that the bridge flooded, or that wait for a guest.
-func (l *lane) readHeard(fd, max int) bool {
+// readHeard reads up to max packets that came in for the guest while it was nowhere.
+func (l *lane) readHeard(fd, max int) bool { return l.readNext(fd, max, l.heard) }
+
+// readWaiting reads up to max packets that wait for the guest.
+func (l *lane) readWaiting(fd, max int) bool { return l.readNext(fd, max, l.waited) }
+
+func (l *lane) readNext(fd, max int, log *packetLog) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return each(fd, max, l.buf, l.heard.add)
+	return each(fd, max, l.buf, func(packet []byte) { log.put(log.newest+1, packet) })
 }
+
+// noOffload is the vnet header of a frame that is whole.
+var noOffload [vnetSize]byte
 
 func each(fd, max int, buf []byte, take func([]byte)) (more bool) {
 	for range max {
@@ -91,6 +96,9 @@ func each(fd, max int, buf []byte, take func([]byte)) (more bool) {
 // forget drops the copies that the guest has, and what was heard before the last time:
 // the primary was alive after it, and has had the same.
 func (l *lane) forget(taken uint64) {
+	for _, s := range l.sockets {
+		drain(s.raw, l.readKept) // what has arrived is not missing
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.kept.forget(taken)
@@ -98,18 +106,21 @@ func (l *lane) forget(taken uint64) {
 	l.mark = l.heard.newest
 }
 
-// take returns what there is to deliver: first the copies, then what was heard.
-func (l *lane) take() (copies, heard []packet, err error) {
+// take returns what there is to deliver: first the copies, then what came in since.
+func (l *lane) take() (copies, live []packet, err error) {
 	var errs []error
 	for _, s := range l.sockets {
 		errs = append(errs, drain(s.raw, l.readKept))
 	}
+	for _, e := range l.ears {
+		errs = append(errs, drain(e.raw, l.readHeard))
+	}
 	if l.collector != nil {
-		errs = append(errs, drain(l.collector.raw, l.readHeard))
+		errs = append(errs, drain(l.collector.raw, l.readWaiting))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.kept.take(), l.heard.take(), errors.Join(errs...)
+	return l.kept.take(), append(l.heard.take(), l.waited.take()...), errors.Join(errs...)
 }
 
 func (l *lane) open(c Config) error {
@@ -132,6 +143,9 @@ func (l *lane) close() error {
 	}
 	for _, s := range l.sockets {
 		s.file.Close()
+	}
+	for _, e := range l.ears {
+		e.file.Close()
 	}
 	if l.collector != nil {
 		l.collector.close()

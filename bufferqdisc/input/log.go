@@ -2,7 +2,7 @@ package input
 
 import "slices"
 
-// overhead is what a packet costs beside its frame, bytes.
+// overhead is what a packet costs beside its data, bytes.
 const overhead = 64
 
 // packetLog keeps numbered packets in order of their numbers, within limits, the oldest
@@ -20,15 +20,15 @@ type packetLog struct {
 
 type packet struct {
 	number uint64
-	frame  []byte
+	data   []byte // with its vnet header
 }
 
 func newLog(maxPackets, maxBytes int) *packetLog {
 	return &packetLog{maxPackets: maxPackets, maxBytes: maxBytes}
 }
 
-// put keeps a copy of the frame.
-func (l *packetLog) put(number uint64, frame []byte) {
+// put keeps a copy of a packet, given in parts.
+func (l *packetLog) put(number uint64, parts ...[]byte) {
 	switch {
 	case number > l.newest:
 		l.missing += number - l.newest - 1
@@ -43,8 +43,9 @@ func (l *packetLog) put(number uint64, frame []byte) {
 	for at > 0 && l.queue[at-1].number > number {
 		at--
 	}
-	l.queue = slices.Insert(l.queue, at, packet{number, slices.Clone(frame)})
-	l.bytes += len(frame) + overhead
+	p := packet{number, slices.Concat(parts...)}
+	l.queue = slices.Insert(l.queue, at, p)
+	l.bytes += len(p.data) + overhead
 	for len(l.queue) > l.maxPackets || l.bytes > l.maxBytes {
 		l.dropped++
 		l.dropFirst()
@@ -60,11 +61,12 @@ func (l *packetLog) has(number uint64) bool {
 	return number <= l.forgot
 }
 
-// add keeps a copy of the frame under the next number.
-func (l *packetLog) add(frame []byte) { l.put(l.newest+1, frame) }
-
-// forget drops all up to a number.
+// forget drops all up to a number, which exists: what has not come of these is missing.
 func (l *packetLog) forget(number uint64) {
+	if number > l.newest {
+		l.missing += number - l.newest
+		l.newest = number
+	}
 	l.forgot = max(l.forgot, number)
 	for len(l.queue) > 0 && l.queue[0].number <= number {
 		l.dropFirst()
@@ -72,8 +74,8 @@ func (l *packetLog) forget(number uint64) {
 }
 
 func (l *packetLog) dropFirst() {
-	l.bytes -= len(l.queue[0].frame) + overhead
-	l.queue[0].frame = nil
+	l.bytes -= len(l.queue[0].data) + overhead
+	l.queue[0].data = nil
 	l.queue = l.queue[1:]
 }
 

@@ -27,7 +27,7 @@ func (o *oracle) left(maxPackets, maxBytes int) []packet {
 	slices.SortStableFunc(left, func(a, b packet) int { return int(a.number) - int(b.number) })
 	size := func() (n int) {
 		for _, p := range left {
-			n += len(p.frame) + overhead
+			n += len(p.data) + overhead
 		}
 		return n
 	}
@@ -73,7 +73,7 @@ func TestLogIsBounded(t *testing.T) {
 		total := rapid.IntRange(1, 50).Draw(t, "total")
 		for i := 1; i <= total; i++ {
 			p := packet{uint64(i), bytes.Repeat([]byte{byte(i)}, rapid.IntRange(14, 400).Draw(t, "size"))}
-			l.put(p.number, p.frame)
+			l.put(p.number, p.data)
 			o.put(p)
 			if len(l.queue) > maxPackets || l.bytes > maxBytes {
 				t.Fatalf("%d packets of %d, %d bytes of %d", len(l.queue), maxPackets, l.bytes, maxBytes)
@@ -98,5 +98,8 @@ func TestMissingIsCounted(t *testing.T) {
 		if l.missing != step.missing {
 			t.Fatalf("after %d: %d missing, want %d", step.number, l.missing, step.missing)
 		}
+	}
+	if l.forget(10); l.missing != 4 || l.newest != 10 {
+		t.Fatalf("forgotten before any came: %d missing of %d", l.missing, l.newest)
 	}
 }

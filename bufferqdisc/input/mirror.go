@@ -90,10 +90,10 @@ func (m *Mirror) open(tap string, ports []uint16, to netip.Addr) (s *source, err
 	if s.tunnel, err = openTunnel(m.h, tap, ports); err != nil {
 		return nil, err
 	}
-	if s.waiting, err = openCollector(m.h, hook.DeviceName(pausePrefix, tap), true); err != nil {
+	if s.waiting, err = openCollector(m.h, hook.DeviceName(pausePrefix, tap)); err != nil {
 		return s, err
 	}
-	if s.send, err = sendSocket(s.tap.Index, true); err != nil {
+	if s.send, err = sendSocket(s.tap.Index); err != nil {
 		return s, fmt.Errorf("packet socket on %s: %w", tap, err)
 	}
 	if s.copier, err = newCopier(s.tunnel.Attrs().Index, s.waiting.link.Attrs().Index, to); err != nil {
