@@ -77,6 +77,9 @@ func protections(w io.Writer, s api.Status) {
 		}
 		rows = append(rows, []string{p.Domain, p.Primary, p.Backup, phase(p), fmt.Sprint(p.Generation), p.Epoch.String(),
 			pause, dirty, held, since(p.Since)})
+		if p.Degraded != "" {
+			notes = append(notes, fmt.Sprintf("%s is %s, but: %s", p.Domain, p.Phase, p.Degraded))
+		}
 		if p.Phase != core.Protected && p.Reason != "" {
 			notes = append(notes, fmt.Sprintf("%s is %s: %s", p.Domain, p.Phase, p.Reason))
 		}
@@ -153,9 +156,13 @@ func output(x api.Stats) string {
 func input(x api.Stats) string {
 	switch {
 	case x.InputProblem != "":
-		return "not copied to the backup: " + x.InputProblem
+		return x.InputProblem
 	case x.InputCopied == 0:
 		return "nothing copied to the backup"
 	}
-	return fmt.Sprintf("%d packets copied to the backup, %d kept, %d lost", x.InputCopied, x.InputKept, x.InputDropped+x.InputMissing)
+	text := fmt.Sprintf("%d packets copied to the backup, %d kept, %d lost", x.InputCopied, x.InputKept, x.InputDropped+x.InputMissing)
+	if given := x.InputReplayed + x.InputHeard; given > 0 {
+		text += fmt.Sprintf("; %d delivered after the last failover", given)
+	}
+	return text
 }

@@ -6,14 +6,16 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/input"
+	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
 	"github.com/hamgr/hamgr/storage/wire"
 )
 
-// The input handler in the agent. Without it a guest is protected all the same: whatever
-// goes wrong here is said once, in the log and in the status, and nothing else.
+// The input handler at the primary. Without it a guest is protected all the same: what goes
+// wrong here is said to the cluster, and is in no checkpoint's way.
 
 // copyInput readies the copies of what goes to the guest, if they are wanted and the
 // backup keeps them.
@@ -32,8 +34,8 @@ func (s *session) copyInput(a wire.Accepted, backup net.Addr) {
 
 func (s *session) noInput(err error) {
 	s.closeInput()
-	s.p.stats.inputProblem(err)
-	s.p.log.Warn("input is not copied to the backup: packets will be lost in a failover", "err", err)
+	s.loss.stop(err)
+	s.p.stats.input(input.MirrorStats{}, wire.Committed{}, s.loss.problem)
 }
 
 func (s *session) closeInput() {
@@ -84,7 +86,9 @@ func (s *session) forgetInput(ctx context.Context, taken []uint64, moving bool) 
 	if s.mirror == nil {
 		return nil
 	}
-	s.p.stats.input(s.mirror.Stats(), s.kept)
+	copied := s.mirror.Stats()
+	s.loss.look(time.Now(), copied.Copied+copied.Failed, copied.Failed+s.kept.Missing+s.kept.Dropped)
+	s.p.stats.input(copied, s.kept, s.loss.problem)
 	old := s.taken
 	if s.taken = taken; moving {
 		old = taken
@@ -100,91 +104,29 @@ func (s *session) forgetInput(ctx context.Context, taken []uint64, moving bool) 
 	return nil
 }
 
-// keepInput begins to keep copies of the primary's input, and has live traffic wait for
-// them should the standby run.
-func (b *backup) keepInput() {
-	if b.hello.InputNICs == 0 {
+// tellLoss has the cluster know when a failover would lose input, and when no more. It is
+// for a guest that is protected.
+func (s *session) tellLoss(ctx context.Context, o core.Protection) {
+	if o.Phase != core.Protected || (s.loss.problem != "") == s.lossTold || !s.telling.CompareAndSwap(false, true) {
 		return
 	}
-	k, err := input.NewKeeper(input.Config{
-		Name: b.hello.Domain, Listen: hostOf(b.conn.LocalAddr()), From: hostOf(b.conn.RemoteAddr()), NICs: b.hello.InputNICs,
+	s.lossTold = !s.lossTold
+	c := core.Command{Kind: core.Degraded, Domain: o.Domain, Generation: o.Generation, Cause: s.loss.problem}
+	if s.lossTold {
+		s.p.log.Warn("packets to the guest would be lost in a failover", "cause", c.Cause)
+	}
+	s.tellers.Go(func() {
+		s.p.tell(ctx, c)
+		s.telling.Store(false)
 	})
-	if err != nil {
-		b.log.Warn("no copies of the guest's input are kept", "err", err)
-		return
-	}
-	b.keeper = k
-	var taps []input.Tap
-	for _, n := range b.standby.NICs {
-		t := input.Tap{Name: n.Tap, MAC: n.MAC}
-		if n.Filtered {
-			t.MAC = "" // what libvirt's filters would keep from the guest is not to be heard
-		}
-		taps = append(taps, t)
-	}
-	if err := k.Attend(taps); err != nil {
-		b.log.Warn("after a failover, live traffic may overtake the copies of the guest's input", "err", err)
-	}
-}
-
-func (b *backup) inputPorts() [][]uint16 {
-	if b.keeper == nil {
-		return nil
-	}
-	return b.keeper.Ports()
-}
-
-// committed is what the primary is told with a commit.
-func (b *backup) committed(epoch uint64) wire.Committed {
-	c := wire.Committed{Epoch: epoch}
-	if b.keeper == nil {
-		return c
-	}
-	s := b.keeper.Stats()
-	c.Kept, c.Dropped, c.Missing = s.Kept, s.Dropped, s.Missing
-	if c.Dropped > 0 && !b.inputFull {
-		b.inputFull = true
-		b.log.Warn("more input than there is room for: the oldest copies are dropped, and would be lost in a failover", "kept", c.Kept)
-	}
-	return c
-}
-
-// deliverInput gives the guest that is being restored its input once it is running; done
-// is closed when live traffic flows. It ends with ctx.
-func (b *backup) deliverInput(ctx context.Context, running <-chan struct{}) (done chan struct{}) {
-	done = make(chan struct{})
-	if b.keeper == nil {
-		close(done)
-		return done
-	}
-	b.agent.background.Go(func() {
-		defer close(done)
-		err := b.keeper.Deliver(ctx, running)
-		s := b.keeper.Stats()
-		if err != nil {
-			b.log.Warn("the guest did not get all of its input", "lost", s.Undelivered, "err", err)
-		}
-		b.log.Info("input delivered", "copies", s.Replayed, "live", s.Heard, "dropped", s.Dropped, "missing", s.Missing)
-		b.agent.mu.Lock()
-		b.agent.delivered[b.hello.Domain] = s
-		b.agent.mu.Unlock()
-		b.closeKeeper()
-	})
-	return done
-}
-
-func (b *backup) closeKeeper() {
-	if b.keeper == nil {
-		return
-	}
-	if err := b.keeper.Close(); err != nil {
-		b.log.Warn("the input handler was not removed cleanly", "err", err)
-	}
 }
 
 // clearInput removes what the input handler left on the taps of a guest that is not
 // protected any more.
 func (p *primary) clearInput(ctx context.Context) {
+	p.agent.mu.Lock()
+	delete(p.agent.delivered, p.domain)
+	p.agent.mu.Unlock()
 	info, err := p.agent.host.Lookup(ctx, p.domain)
 	if err == nil {
 		err = input.Clear(taps(info))

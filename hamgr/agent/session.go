@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc"
@@ -47,6 +48,10 @@ type session struct {
 	kept    wire.Committed // by the backup, in the last epoch
 	taken   []uint64       // of the input, by the guest, in the last epoch's checkpoint
 	queued  bool           // input that the guest has not taken may be lost at this epoch's end
+
+	loss     inputLoss
+	lossTold bool        // the cluster knows of one
+	telling  atomic.Bool // it is being told
 }
 
 // session protects the guest until something fails or the order changes. On return
@@ -239,6 +244,7 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 		return s.handOver(ctx, *o)
 	}
 	s.changeMode(ctx, *o)
+	s.tellLoss(ctx, *o)
 	return nil
 }
 

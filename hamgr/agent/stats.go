@@ -36,7 +36,7 @@ type Stats struct {
 	InputMissing  uint64 `json:"input_missing"`
 	InputReplayed uint64 `json:"input_replayed"`
 	InputHeard    uint64 `json:"input_heard"`
-	InputProblem  string `json:"input_problem,omitempty"` // why nothing is copied
+	InputProblem  string `json:"input_problem,omitempty"` // why copies are missing now
 }
 
 // stats collects Stats; the session writes, the API reads.
@@ -71,18 +71,12 @@ func (s *stats) sync(done, total uint64) {
 	s.now.SyncPercent = int(min(done, total) * 100 / max(total, 1))
 }
 
-// input is of this session; a problem has been solved when it is called.
-func (s *stats) input(m input.MirrorStats, c wire.Committed) {
+// input is of this session.
+func (s *stats) input(m input.MirrorStats, c wire.Committed, problem string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.now.InputCopied, s.now.InputKept, s.now.InputDropped = m.Copied, c.Kept, c.Dropped
-	s.now.InputMissing, s.now.InputProblem = c.Missing+m.Failed, ""
-}
-
-func (s *stats) inputProblem(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.now.InputProblem = err.Error()
+	s.now.InputMissing, s.now.InputProblem = c.Missing+m.Failed, problem
 }
 
 func (s *stats) snapshot() Stats {

@@ -14,6 +14,7 @@ const (
 	Failover  = "hamgr.protection.failover"
 	Solo      = "hamgr.protection.solo"
 	Protected = "hamgr.protection.protected"
+	Degraded  = "hamgr.protection.degraded"
 	Lost      = "hamgr.protection.lost"
 	Trouble   = "hamgr.guest.trouble"      // of the guest's own; nothing was done
 	Restart   = "hamgr.protection.restart" // anew: state was lost
@@ -29,7 +30,7 @@ type Alarm struct {
 // Alarming says whether the event is one that inspectors are told.
 func Alarming(e core.Event) bool {
 	switch e.Kind {
-	case core.FailOver, core.GoSolo, core.Synced, core.MarkLost, core.Restart, core.Trouble:
+	case core.FailOver, core.GoSolo, core.Synced, core.Degraded, core.MarkLost, core.Restart, core.Trouble:
 		return true
 	}
 	return false
@@ -53,6 +54,11 @@ func From(e core.Event) (a Alarm, ok bool) {
 		a.Type, severity = Solo, "MAJOR"
 	case core.Synced:
 		a.Type, status, severity = Protected, "up", "CLEARED"
+	case core.Degraded:
+		a.Type, severity = Degraded, "MINOR"
+		if e.Cause == "" {
+			status, severity = "up", "CLEARED"
+		}
 	case core.MarkLost:
 		a.Type, severity = Lost, "CRITICAL"
 	case core.Trouble:

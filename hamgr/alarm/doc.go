@@ -10,6 +10,8 @@
 //	failover, the host lives       hamgr.protection.failover   down    MAJOR
 //	no backup any more             hamgr.protection.solo       down    MAJOR
 //	a backup has the guest         hamgr.protection.protected  up      CLEARED
+//	protected, with a shortcoming  hamgr.protection.degraded   down    MINOR
+//	that is over                   hamgr.protection.degraded   up      CLEARED
 //	nothing to restore from        hamgr.protection.lost       down    CRITICAL
 //
 // Sending never delays what is reported.

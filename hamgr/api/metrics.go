@@ -18,6 +18,7 @@ var (
 	suspectedDesc  = desc("node_suspicions_total", "How often this node has begun to suspect the node.", "node")
 	protectionDesc = desc("protection_info", "1; the protection's place and phase are the labels.", "domain", "primary", "backup", "phase")
 	generationDesc = desc("protection_generation", "Raised by every change of who may run or emit.", "domain")
+	degradedDesc   = desc("protection_degraded", "1 if it is less than was ordered; hamgr status says why.", "domain")
 
 	epochsDesc   = desc("epochs_total", "Committed checkpoints.", "domain")
 	bytesDesc    = desc("checkpoint_bytes_total", "Sent to the backup.", "domain")
@@ -53,6 +54,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for name, p := range st.Protections {
 		gauge(protectionDesc, 1, name, p.Primary, p.Backup, string(p.Phase))
 		gauge(generationDesc, float64(p.Generation), name)
+		gauge(degradedDesc, yes(p.Degraded != ""), name)
 	}
 	for name, x := range c.s.Agent.Stats() {
 		counter(epochsDesc, x.Epochs, name)

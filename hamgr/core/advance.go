@@ -23,6 +23,7 @@ var steps = map[Kind]step{
 	FailOver: {from: []Phase{Protected}, to: Recovering, raises: true, change: failOver},
 	Move:     {from: []Phase{Protected}, to: Protected, change: move},
 	Stay:     {from: []Phase{Protected}, to: Protected, change: stay},
+	Degraded: {from: []Phase{Protected}, to: Protected, change: degraded},
 	Restored: {from: []Phase{Recovering, Lost}, to: Solo, change: restored},
 	Restart:  {from: []Phase{Lost}, to: Recovering, raises: true, change: restart},
 	MarkLost: {from: []Phase{Solo, Syncing, Recovering, Protected}, to: Lost, raises: true, change: markLost},
@@ -47,6 +48,9 @@ func advance(s *State, c Command) (Event, error) {
 	}
 	if p.Phase != step.to {
 		p.Phase, p.Since, p.Reason = step.to, c.Time, c.Cause
+	}
+	if step.to != Protected {
+		p.Degraded = ""
 	}
 	if step.to != Protected && p.Wanted != "" { // no session that could disagree
 		p.Mode, p.Wanted = p.Wanted, ""
@@ -131,6 +135,11 @@ func move(_ State, p *Protection, _ Command) (Event, error) {
 func stay(_ State, p *Protection, c Command) (Event, error) {
 	p.Moving, p.StayedAt = false, c.Time
 	return Event{Node: p.Primary}, nil
+}
+
+func degraded(_ State, p *Protection, c Command) (Event, error) {
+	p.Degraded = c.Cause
+	return Event{Node: p.Primary, Target: p.Backup}, nil
 }
 
 func aboutPrimary(_ State, p *Protection, _ Command) (Event, error) {

@@ -112,7 +112,7 @@ func protect(s *State, c Command) (Event, error) {
 		p.Epoch = DefaultEpoch
 	}
 	p.Wanted, p.Refused, p.RefusedAt = "", nil, time.Time{}
-	p.Moving, p.StayedAt = false, time.Time{}
+	p.Moving, p.StayedAt, p.Degraded = false, time.Time{}, ""
 	p.Cold, p.Starts = false, 0
 	if p.OnLoss == OnLossRestart {
 		if c.Definition == "" {

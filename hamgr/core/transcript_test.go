@@ -196,6 +196,9 @@ func line(p Protection) string {
 	if p.Wanted != "" {
 		out += ", to be " + string(p.Wanted)
 	}
+	if p.Degraded != "" {
+		out += ", but " + p.Degraded
+	}
 	if len(p.Refused) > 0 {
 		out += fmt.Sprintf(", refused %v", p.Refused)
 	}

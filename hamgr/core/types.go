@@ -63,10 +63,11 @@ type Protection struct {
 	Phase      Phase             `json:"phase"`
 	Since      time.Time         `json:"since"` // of the phase
 	Reason     string            `json:"reason,omitempty"`
-	OnLoss     LossPolicy        `json:"on_loss,omitempty"` // empty: stop
-	Cold       bool              `json:"cold,omitempty"`    // recovering: it is started anew, not restored
-	Starts     int               `json:"starts,omitempty"`  // anew, since it last ran
-	Refused    map[string]string `json:"refused,omitempty"` // nodes that could not take it, and why
+	Degraded   string            `json:"degraded,omitempty"` // protected, but less well than ordered: why
+	OnLoss     LossPolicy        `json:"on_loss,omitempty"`  // empty: stop
+	Cold       bool              `json:"cold,omitempty"`     // recovering: it is started anew, not restored
+	Starts     int               `json:"starts,omitempty"`   // anew, since it last ran
+	Refused    map[string]string `json:"refused,omitempty"`  // nodes that could not take it, and why
 	RefusedAt  time.Time         `json:"refused_at,omitzero"`
 }
 
@@ -119,6 +120,10 @@ const (
 	Stay Kind = "stay"
 
 	Trouble Kind = "trouble" // of the guest's own, for people: nothing is done
+
+	// Degraded is what the primary finds wanting while the guest is protected; without a
+	// Cause: nothing any more.
+	Degraded Kind = "degraded"
 
 	Drain   Kind = "drain"   // the node is to be emptied, and gets nothing new
 	Undrain Kind = "undrain" // it may be used again
