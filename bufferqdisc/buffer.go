@@ -26,12 +26,18 @@ var (
 
 // Buffer holds the output of one guest, all of its NICs together. Its methods may be
 // called from any goroutine.
+//
+// After an error of EndEpoch or Open, or of a Hold that could not be undone, a buffer of
+// several NICs may be in no one state: it ends and releases no more epochs, which its
+// errors say, until an Open has succeeded. Open, Release and Teardown may be called again
+// after an error, and Abandon at any time.
 type Buffer interface {
-	// Hold goes from open to holding. While it fails, all is open as before.
+	// Hold goes from open to holding. After an error all is open as before.
 	Hold() error
 	// EndEpoch is called while the guest stands still: all it has sent so far
 	// belongs to the epoch returned, or to one before it. After an error that is not
-	// sure; the checkpoint must not be committed.
+	// sure; the checkpoint must not be committed. ErrLost or ErrInTheWay: somebody else
+	// changed what the buffer is made of, and packets may be gone, or out.
 	EndEpoch() (Epoch, error)
 	// Release lets an epoch and all before it go, in order.
 	Release(Epoch) error
@@ -44,6 +50,9 @@ type Buffer interface {
 	// Abandon drops what is held and leaves the taps cut, even when this process
 	// is gone, until Clear. After a Teardown it does nothing.
 	Abandon() error
+	// Leave is for a process that ends: an open buffer is torn down; one that holds
+	// lets nothing pass any more until Clear, and what a plug holds waits for it.
+	Leave() error
 }
 
 // Config names what to buffer.
@@ -52,6 +61,8 @@ type Config struct {
 	Taps       []string // its network devices on this host
 	LimitBytes int      // held at most; beyond it packets are dropped and counted. Default 64 MiB
 	Backend    string   // "relay", "plug", or "": plug where the kernel has it, else relay
+
+	dial func() (hook.Kernel, error) // nil: hook.Dial
 }
 
 const defaultLimit = 64 << 20
@@ -63,6 +74,9 @@ func Setup(c Config) (Buffer, error) {
 	if c.LimitBytes <= 0 {
 		c.LimitBytes = defaultLimit
 	}
+	if c.dial == nil {
+		c.dial = hook.Dial
+	}
 	b, err := setup(c)
 	if err != nil {
 		return nil, fmt.Errorf("output buffer of %s: %w", c.Name, err)
@@ -71,21 +85,33 @@ func Setup(c Config) (Buffer, error) {
 }
 
 func setup(c Config) (Buffer, error) {
+	backend, err := c.backend()
+	if err != nil {
+		return nil, err
+	}
+	h, err := c.dial()
+	if err != nil {
+		return nil, err
+	}
+	if backend == "plug" {
+		return asBuffer(plug.New(h, c.Taps, c.LimitBytes))
+	}
+	return asBuffer(relay.New(h, c.Taps, c.LimitBytes))
+}
+
+func (c Config) backend() (string, error) {
 	switch c.Backend {
 	case "":
 		if plug.Probe() == nil {
-			return asBuffer(plug.New(c.Taps, c.LimitBytes))
+			return "plug", nil
 		}
-		return asBuffer(relay.New(c.Taps, c.LimitBytes))
-	case "relay":
-		return asBuffer(relay.New(c.Taps, c.LimitBytes))
+		return "relay", nil
 	case "plug":
-		if err := plug.Probe(); err != nil {
-			return nil, err
-		}
-		return asBuffer(plug.New(c.Taps, c.LimitBytes))
+		return "plug", plug.Probe()
+	case "relay":
+		return "relay", nil
 	}
-	return nil, fmt.Errorf("no backend %q; there are relay and plug", c.Backend)
+	return "", fmt.Errorf("no backend %q; there are relay and plug", c.Backend)
 }
 
 // asBuffer keeps a nil pointer from becoming a Buffer that is not nil.
@@ -97,15 +123,17 @@ func asBuffer[B Buffer](b B, err error) (Buffer, error) {
 }
 
 // Clear removes what an earlier process left on these taps, buffers and gates, which
-// opens them; a tap that is gone is no error. Other people's filters stay, and the input
-// handler's. Only with the cluster's leave.
-func Clear(taps []string) error { return clean(taps, (*hook.Tap).DetachAll) }
+// opens them: what a plug holds for that process goes first, in order; what a relay held
+// died with it. A tap that is gone is no error. Other people's filters stay, and the input
+// handler's. Until then what was held stays held, so an agent that is restarted loses no
+// packet that was committed. Only with the cluster's leave.
+func Clear(taps []string) error { return clean(hook.Dial, taps, (*hook.Tap).DetachAll) }
 
 // ClearBuffer is Clear that leaves a gate where it is, in force.
-func ClearBuffer(taps []string) error { return clean(taps, (*hook.Tap).Detach) }
+func ClearBuffer(taps []string) error { return clean(hook.Dial, taps, (*hook.Tap).Detach) }
 
-func clean(taps []string, detach func(*hook.Tap) error) error {
-	h, err := hook.Handle()
+func clean(dial func() (hook.Kernel, error), taps []string, detach func(*hook.Tap) error) error {
+	h, err := dial()
 	if err != nil {
 		return err
 	}
@@ -114,7 +142,10 @@ func clean(taps []string, detach func(*hook.Tap) error) error {
 	for _, name := range taps {
 		t, err := hook.Left(h, name)
 		if t != nil {
-			err = detach(t)
+			if err = plug.LetGo(h, name); err != nil {
+				err = fmt.Errorf("what was held for %s may be lost: %w", name, err)
+			}
+			err = errors.Join(err, detach(t))
 		}
 		errs = append(errs, err, plug.Remove(h, name))
 	}

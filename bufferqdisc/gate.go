@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/gate"
+	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 )
 
 // Gate is a deadline for output that no buffer holds, kept by the kernel: the lease of
@@ -30,7 +31,11 @@ var ErrWallClock = gate.ErrWallClock
 // conditions for a tap are those of Setup; one that an earlier buffer cut can be gated,
 // and opened behind the gate by ClearBuffer.
 func NewGate(name string, taps []string, until time.Time) (*Gate, error) {
-	g, err := gate.New(taps, until)
+	h, err := hook.Dial()
+	if err != nil {
+		return nil, err
+	}
+	g, err := gate.New(h, taps, until)
 	if err != nil {
 		return nil, fmt.Errorf("output of %s: %w", name, err)
 	}

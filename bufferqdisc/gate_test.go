@@ -139,7 +139,8 @@ func gateChild(taps []string) error {
 func TestGateClosesWhenItsOwnerIsStoppedOrKilled(t *testing.T) {
 	l := newLab(t, 1)
 	before := l.traces()
-	owner, kill := startProcess(t, l, "gate", "")
+	child := startChild(t, l, "gate", "")
+	owner := child.cmd.Process
 	for range 3 {
 		must(t, owner.Signal(syscall.SIGSTOP))
 		_, err := unix.Wait4(owner.Pid, nil, unix.WUNTRACED, nil) // all of its threads
@@ -160,7 +161,7 @@ func TestGateClosesWhenItsOwnerIsStoppedOrKilled(t *testing.T) {
 			}
 		}
 	}
-	kill()
+	child.kill()
 	if l.wantClosedFrom(time.Now().Add(childLease)) == 0 {
 		t.Error("it was never open")
 	}

@@ -1,7 +1,10 @@
 package bufferqdisc
 
 import (
+	"errors"
+
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
+	"github.com/hamgr/hamgr/bufferqdisc/plug"
 )
 
 // Left says whether something of ours, a buffer or a gate, is on any of these taps: the
@@ -25,4 +28,30 @@ func Left(taps []string) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// Drop drops what an earlier process holds for these taps, which stay cut until Clear. For
+// a copy of a guest that another host has taken over.
+func Drop(taps []string) error {
+	h, err := hook.Dial()
+	if err != nil {
+		return err
+	}
+	defer h.Delete()
+	var errs []error
+	for _, name := range taps {
+		errs = append(errs, plug.Remove(h, name))
+	}
+	return errors.Join(errs...)
+}
+
+// Sweep removes what earlier processes left for taps that are gone: buffers of guests that
+// ended while nobody looked after them.
+func Sweep() error {
+	h, err := hook.Dial()
+	if err != nil {
+		return err
+	}
+	defer h.Delete()
+	return plug.Sweep(h)
 }

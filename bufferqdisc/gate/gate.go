@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,7 +17,7 @@ var ErrWallClock = errors.New("the deadline is not on the monotonic clock; make 
 // called from any goroutine.
 type Gate struct {
 	mu   sync.Mutex // guards all
-	h    *netlink.Handle
+	h    hook.Kernel
 	taps []*hook.Tap
 	p    *program
 	last Stats // of before p was closed
@@ -35,12 +34,10 @@ type Stats struct {
 // New puts a gate on these taps that is open until a time, closed with the zero Time. A
 // gate that is there already, an earlier process's too, gives way to it in one step.
 // After an error every tap has the gate it had before or the new one, which closes at
-// that time and which Clear removes; one that had none has none.
-func New(taps []string, until time.Time) (g *Gate, err error) {
-	g = &Gate{}
-	if g.h, err = hook.Handle(); err != nil {
-		return nil, err
-	}
+// that time and which Clear removes; one that had none has none. The handle is
+// its own from now on.
+func New(h hook.Kernel, taps []string, until time.Time) (g *Gate, err error) {
+	g = &Gate{h: h}
 	var fresh []*hook.Tap
 	defer func() {
 		if err != nil {

@@ -18,6 +18,10 @@ const (
 	actLimit                           // TCQ_PLUG_LIMIT: bytes held at most
 )
 
+func (a action) String() string {
+	return [...]string{"BUFFER", "RELEASE_ONE", "RELEASE_INDEFINITE", "LIMIT"}[a]
+}
+
 // qopt is struct tc_plug_qopt: int action; __u32 limit, in the machine's byte order.
 type qopt struct {
 	action action

@@ -7,7 +7,6 @@ import (
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/hamgr/hamgr/internal/mutant"
-	"github.com/vishvananda/netlink"
 )
 
 // ErrOutstanding: an ended epoch waits for its Release; a plug remembers no second.
@@ -17,16 +16,19 @@ var ErrOutstanding = errors.New("the epoch before is not released yet")
 //
 //	open <-- Hold, Open --> holding
 //	  `--Teardown--> closed   any --Abandon--> cut
+//
+// Something that went wrong half-way while holding leaves it holding and broken: no
+// epoch ends or is released any more, until Open.
 type Plug struct {
-	mu      sync.Mutex // guards all
-	h       *netlink.Handle
-	wire    *wire
-	ports   []*port
-	devices map[int]bool // the ifbs, by number
-	epoch   uint64       // the one under way
-	ended   bool         // the epoch before it waits
-	state   state
-	last    hook.Stats // when the devices were last seen
+	mu     sync.Mutex // guards all
+	h      hook.Kernel
+	watch  *hook.Watch
+	ports  []*port
+	epoch  uint64 // the one under way
+	ended  bool   // the epoch before it waits
+	state  state
+	broken error
+	last   hook.Stats // when the devices were last seen
 }
 
 type state int
@@ -38,101 +40,27 @@ const (
 	closed
 )
 
-// port is one tap and its ifb.
-type port struct {
-	tap *hook.Tap
-	ifb netlink.Link
-}
-
-// New readies a plug for these taps, open. It changes nothing when it fails.
-func New(taps []string, limitBytes int) (p *Plug, err error) {
-	p = &Plug{epoch: 1, devices: map[int]bool{}, last: hook.Stats{Backend: "plug"}}
-	if p.h, err = hook.Handle(); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			p.shutLocked(true)
-			p, err = nil, fmt.Errorf("plug: %w", err)
-		}
-	}()
-	if p.wire, err = openWire(); err != nil {
-		return p, err
-	}
-	for _, t := range taps {
-		if err := p.add(t, uint32(limitBytes/len(taps))); err != nil {
-			return p, err
-		}
-	}
-	for _, o := range p.ports {
-		if err := o.tap.AttachRedirect(o.ifb.Attrs().Index); err != nil {
-			return p, err
-		}
-	}
-	_, err = p.wire.flapped(p.devices) // forget the events of our own doing
-	return p, err
-}
-
-// add makes the ifb of a tap, with an open plug.
-func (p *Plug) add(name string, limit uint32) error {
-	tap, err := hook.Find(p.h, name)
-	if err != nil {
-		return err
-	}
-	dev := newIFB(deviceName(name))
-	if err := p.h.LinkAdd(dev); err != nil {
-		return fmt.Errorf("ifb %s for %s: %w", dev.Name, name, err)
-	}
-	ifb, err := p.h.LinkByName(dev.Name)
-	if err != nil {
-		return err
-	}
-	p.ports = append(p.ports, &port{tap, ifb})
-	index := ifb.Attrs().Index
-	p.devices[index] = true
-	if err := hook.Quiet(p.h, ifb); err != nil {
-		return err
-	}
-	if err := p.wire.send(message(index, true, qopt{actLimit, limit})); err != nil {
-		return fmt.Errorf("plug on %s: %w", dev.Name, err)
-	}
-	if err := p.wire.send(message(index, false, qopt{action: actReleaseIndefinite})); err != nil {
-		return fmt.Errorf("open the plug on %s: %w", dev.Name, err)
-	}
-	if err := p.h.LinkSetUp(ifb); err != nil {
-		return fmt.Errorf("ifb %s: %w", dev.Name, err)
-	}
-	return nil
-}
-
-func deviceName(tap string) string { return hook.DeviceName("hp", tap) }
-
-// tell sends an action to all plugs.
-func (p *Plug) tell(a action) error {
-	var errs []error
-	for _, o := range p.ports {
-		if err := p.wire.send(message(o.ifb.Attrs().Index, false, qopt{action: a})); err != nil {
-			errs = append(errs, fmt.Errorf("%w: plug on %s for %s: %w", hook.ErrLost, o.ifb.Attrs().Name, o.tap.Name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // Hold plugs. Holding already, it does nothing.
 func (p *Plug) Hold() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.usableLocked(); err != nil || p.state == holding {
+		return errors.Join(err, p.broken)
+	}
+	if _, err := p.watch.Look(p.devices()); err != nil { // open, no change did harm
 		return err
 	}
-	if _, err := p.wire.flapped(p.devices); err != nil { // open, a flap does no harm
-		return err
-	}
-	if err := p.tell(actBuffer); err != nil {
-		return errors.Join(fmt.Errorf("hold: %w", err), p.tell(actReleaseIndefinite))
+	err := p.each((*port).ready)
+	if err == nil {
+		err = p.each((*port).end)
 	}
 	p.state, p.ended = holding, false
-	return nil
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("hold: %w", err)
+	p.broken = err
+	return errors.Join(err, p.openLocked())
 }
 
 // EndEpoch marks the epoch's end. ErrOutstanding when the one before was not released.
@@ -146,11 +74,15 @@ func (p *Plug) EndEpoch() (uint64, error) {
 		if p.ended {
 			return 0, fmt.Errorf("end epoch %d: %w", p.epoch, ErrOutstanding)
 		}
-		if err := p.tell(actBuffer); err != nil {
-			return 0, err
+		if err := p.checkLocked(); err != nil {
+			return 0, fmt.Errorf("end epoch %d: %w", p.epoch, err)
+		}
+		if err := p.each((*port).end); err != nil {
+			p.broken = fmt.Errorf("end epoch %d: %w", p.epoch, err)
+			return 0, p.broken
 		}
 		if mutant.Is(mutant.SecondBuffer) {
-			p.tell(actBuffer)
+			p.each((*port).end)
 		}
 		p.ended = true
 	}
@@ -159,7 +91,8 @@ func (p *Plug) EndEpoch() (uint64, error) {
 }
 
 // Release lets the ended epoch go. ErrNotEnded for one under way or to come, ErrLost
-// after a reset of the queue: nothing goes out then, and nothing will until Open.
+// after a reset of the queue: nothing goes out then, and nothing will until Open. After
+// another error some of it may be out, and Release may be called again.
 func (p *Plug) Release(epoch uint64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,47 +105,71 @@ func (p *Plug) Release(epoch uint64) error {
 	if p.state != holding || !p.ended || epoch != p.epoch-1 {
 		return nil // it has gone already
 	}
-	if down, err := p.wire.flapped(p.devices); down || err != nil {
-		return errors.Join(fmt.Errorf("release %d: %w: an ifb went down, and what it held is gone", epoch, hook.ErrLost), err)
+	err := p.checkLocked()
+	if err == nil {
+		err = p.each((*port).release)
 	}
-	if err := p.tell(actReleaseOne); err != nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("release %d: %w", epoch, err)
 	}
 	p.ended = false
 	return nil
 }
 
-// Open lets everything go, now and from now on.
+// Open lets everything go, now and from now on. After an error some NICs may be open,
+// and Open may be called again.
 func (p *Plug) Open() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.usableLocked(); err != nil {
+		return err
+	}
 	return p.openLocked()
 }
 
 func (p *Plug) openLocked() error {
-	if err := p.usableLocked(); err != nil || p.state == open {
-		return err
+	if p.state == open {
+		return nil
 	}
-	if err := p.tell(actReleaseIndefinite); err != nil {
-		return fmt.Errorf("open: %w", err)
+	var err error
+	if p.broken != nil {
+		err = p.each((*port).mend)
 	}
-	p.state, p.ended = open, false
+	if err == nil {
+		err = p.each((*port).open)
+	}
+	if err != nil {
+		p.broken = fmt.Errorf("open: %w", err)
+		return p.broken
+	}
+	p.state, p.ended, p.broken = open, false, nil
 	return nil
 }
 
-// Teardown is Open, and removes filters and ifbs.
+// Teardown is Open, and removes filters and ifbs. After an error it may be called again.
 func (p *Plug) Teardown() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.teardownLocked()
+}
+
+func (p *Plug) teardownLocked() error {
 	if p.state == closed {
 		return nil
+	}
+	if err := p.usableLocked(); err != nil {
+		return err
 	}
 	if err := p.openLocked(); err != nil {
 		return err
 	}
 	p.statsLocked()
+	if err := p.each((*port).demolish); err != nil {
+		return err
+	}
 	p.state = closed
-	return p.shutLocked(true)
+	p.close()
+	return nil
 }
 
 // Abandon drops what is held and lets nothing pass any more, until Clear: a redirect to
@@ -228,25 +185,24 @@ func (p *Plug) Abandon() error {
 	p.last.DroppedBytes += s.HeldBytes
 	p.last.HeldPackets, p.last.HeldBytes = 0, 0
 	p.state = cut
-	return p.shutLocked(false)
+	err := p.each((*port).cut)
+	p.close()
+	return err
 }
 
-// shutLocked removes the ifbs, and with free the filters before them.
-func (p *Plug) shutLocked(free bool) error {
-	var errs []error
-	for _, o := range p.ports {
-		if free {
-			errs = append(errs, o.tap.Detach())
-		}
-		if err := p.h.LinkDel(o.ifb); err != nil && !hook.IsGone(err) {
-			errs = append(errs, fmt.Errorf("remove %s: %w", o.ifb.Attrs().Name, err))
-		}
+// Leave tears an open buffer down. One that holds stays as it is, in the kernel's hands.
+func (p *Plug) Leave() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch p.state {
+	case open:
+		return p.teardownLocked()
+	case holding:
+		p.statsLocked()
+		p.state = cut
+		p.close()
 	}
-	if p.wire != nil {
-		p.wire.close()
-	}
-	p.h.Delete()
-	return errors.Join(errs...)
+	return nil
 }
 
 // Stats may be called at any time.
@@ -265,37 +221,57 @@ func (p *Plug) statsLocked() hook.Stats {
 	}
 	now := hook.Stats{Backend: "plug", Holding: p.last.Holding}
 	for _, o := range p.ports {
-		if err := p.count(&now, o.ifb); err != nil {
+		c, err := o.box.counters()
+		if err != nil {
 			return p.last
 		}
+		now.HeldPackets += c.held
+		now.HeldBytes += c.heldBytes
+		now.Released += c.released
+		now.ReleasedBytes += c.releasedBytes
+		now.Dropped += c.dropped
 	}
 	p.last = now
 	return now
 }
 
-// count adds an ifb's: what waits and what was over the limit is the qdisc's to say;
-// what has left, the device's, as a qdisc counts a large packet as 0 to many.
-func (p *Plug) count(sum *hook.Stats, ifb netlink.Link) error {
-	l, err := p.h.LinkByIndex(ifb.Attrs().Index)
-	if err != nil {
-		return err
+// checkLocked finds out whether somebody else took the buffer to pieces while it held:
+// then packets of the epoch under way may be lost, or out. It puts the pieces back,
+// shut, but no epoch can be told from another any more.
+func (p *Plug) checkLocked() error {
+	if p.broken != nil {
+		return p.broken
 	}
-	if s := l.Attrs().Statistics; s != nil {
-		sum.Released += s.TxPackets
-		sum.ReleasedBytes += s.TxBytes
+	c, err := p.watch.Look(p.devices())
+	if c.Down {
+		p.broken = errors.Join(fmt.Errorf("%w: an ifb went down, and what it held is gone", hook.ErrLost), err)
+		return p.broken
 	}
-	qs, err := p.h.QdiscList(l)
-	if err != nil {
-		return err
+	if !c.Touched {
+		return nil
 	}
-	for _, q := range qs {
-		if s := q.Attrs().Statistics; q.Attrs().Handle == handle && s != nil && s.Queue != nil {
-			sum.HeldPackets += uint64(s.Queue.Qlen)
-			sum.HeldBytes += uint64(s.Queue.Backlog)
-			sum.Dropped += uint64(s.Queue.Drops)
-		}
+	if err := p.each((*port).intact); err != nil {
+		p.broken = errors.Join(err, p.each((*port).mend))
 	}
-	return nil
+	return p.broken
+}
+
+// each does it to all ports, also after an error.
+func (p *Plug) each(do func(*port) error) error {
+	var errs []error
+	for _, o := range p.ports {
+		errs = append(errs, do(o))
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Plug) devices() hook.Devices {
+	d := hook.Devices{Own: map[int]bool{}, Taps: map[int]bool{}}
+	for _, o := range p.ports {
+		d.Taps[o.tap.Index] = true
+		d.Own[o.box.index] = true
+	}
+	return d
 }
 
 func (p *Plug) usableLocked() error {
@@ -308,18 +284,7 @@ func (p *Plug) usableLocked() error {
 	return nil
 }
 
-// Remove deletes the ifb that an earlier process left for a tap. Call it when nothing
-// redirects to it any more.
-func Remove(h *netlink.Handle, tap string) error {
-	l, err := h.LinkByName(deviceName(tap))
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("ifb of %s: %w", tap, err)
-	}
-	if err := h.LinkDel(l); err != nil {
-		return fmt.Errorf("remove %s of %s: %w", l.Attrs().Name, tap, err)
-	}
-	return nil
+func (p *Plug) close() {
+	p.watch.Close()
+	p.h.Delete()
 }

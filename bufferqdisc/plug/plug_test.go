@@ -5,11 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"runtime"
 	"testing"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // TestMessage spells out one message as rtnetlink(7) and pkt_sched.h lay it out.
@@ -61,53 +57,8 @@ func TestProbeAnswers(t *testing.T) {
 	}
 }
 
-// TestFlapIsSeen goes without a plug: it is about the link.
-func TestFlapIsSeen(t *testing.T) {
-	needRoot(t)
-	runtime.LockOSThread() // never unlocked: the namespace ends with this thread
-	must(t, unix.Unshare(unix.CLONE_NEWNET))
-	index := map[string]int{}
-	for _, name := range []string{"ours", "other"} {
-		must(t, netlink.LinkAdd(newIFB(name)))
-		l, err := netlink.LinkByName(name)
-		must(t, err)
-		index[name] = l.Attrs().Index
-		must(t, netlink.LinkSetUp(l))
-	}
-	w, err := openWire()
-	must(t, err)
-	defer w.close()
-	flap := func(name string) {
-		l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index[name]}}
-		must(t, netlink.LinkSetDown(l))
-		must(t, netlink.LinkSetUp(l))
-	}
-	want := func(want bool, when string) {
-		t.Helper()
-		got, err := w.flapped(map[int]bool{index["ours"]: true})
-		if err != nil || got != want {
-			t.Errorf("%s: %v, %v", when, got, err)
-		}
-	}
-	want(false, "at first")
-	flap("other")
-	want(false, "after a flap of another")
-	flap("ours")
-	want(true, "after a flap")
-	want(false, "after it was told")
-	must(t, netlink.LinkDel(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index["ours"]}}))
-	want(true, "deleted")
-}
-
 func needRoot(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Fatal("needs root: network namespaces and devices")
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

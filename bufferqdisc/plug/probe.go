@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,40 +20,24 @@ var Probe = sync.OnceValue(func() error {
 	go func() {
 		// Never unlocked: the thread, and with it the namespace, ends with this goroutine.
 		runtime.LockOSThread()
-		answer <- probe()
+		err := probe()
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrUnsupported, err)
+		}
+		answer <- err
 	}()
 	return <-answer
 })
 
 func probe() error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("%w: a network namespace to try in: %w", ErrUnsupported, err)
+		return fmt.Errorf("a network namespace to try in: %w", err)
 	}
-	h, err := hook.Handle()
+	h, err := hook.Dial()
 	if err != nil {
 		return err
 	}
 	defer h.Delete()
-	if err := h.LinkAdd(newIFB("probe")); err != nil {
-		return fmt.Errorf("%w: an ifb (modprobe ifb): %w", ErrUnsupported, err)
-	}
-	l, err := h.LinkByName("probe")
-	if err != nil {
-		return err
-	}
-	w, err := openWire()
-	if err != nil {
-		return err
-	}
-	defer w.close()
-	if err := w.send(message(l.Attrs().Index, true, qopt{actLimit, 1 << 20})); err != nil {
-		return fmt.Errorf("%w: sch_plug (modprobe sch_plug): %w", ErrUnsupported, err)
-	}
-	return nil
-}
-
-func newIFB(name string) *netlink.Ifb {
-	a := netlink.NewLinkAttrs()
-	a.Name = name
-	return &netlink.Ifb{LinkAttrs: a}
+	_, err = newBox(h, "probe", 1<<20)
+	return err
 }

@@ -1,12 +1,17 @@
-// Package relay is the output buffer for kernels without sch_plug: packets take a way
-// through this process and wait here.
+// Package relay is the output buffer for kernels without sch_plug: packets wait in the
+// queue of a TAP of ours, and take their way through this process when they are released.
 //
-//	guest's tap --ingress--> not marked: redirect --> hold TAP --read--> [epochs]
-//	guest's tap <--ingress-- mark + redirect <-- release TAP <--write-- released
+//	guest's tap --ingress--> not marked: redirect --> hold TAP: packets, epoch's end, ...
+//	guest's tap <--ingress-- mark + redirect <-- release TAP <--write, read-- released
 //	     `-> marked: on to the bridge, as if just received
 //
 // The tap stays in its bridge and inbound traffic is untouched. Both TAPs carry vnet
 // headers, so that large (GSO) packets stay whole and checksums stay offloaded.
+//
+// An epoch's end is a frame of ours in the hold TAP's queue. To put it there takes the same
+// time however much waits, and nothing is read while the guest sends: a released packet
+// is read and written at once, through one small buffer. What waits is the kernel's; the
+// program on the tap counts it and keeps it within its limits.
 //
 // The filter is on the guest's tap only while packets are held: an open buffer costs
 // nothing, and the death of this process leaves an open guest its network. The two TAPs

@@ -3,33 +3,45 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/hamgr/hamgr/internal/mutant"
-	"github.com/vishvananda/netlink"
 )
 
 // Relay buffers the output of some taps, all of one guest.
 //
 //	open <-- Hold, Open --> holding
 //	  `--Teardown--> closed   any --Abandon--> cut
+//
+// Something that went wrong half-way while holding leaves it holding and broken: no
+// epoch ends or is released any more, until Open.
 type Relay struct {
-	readers sync.WaitGroup // one goroutine a NIC; shut ends them
-	cut     atomic.Bool    // set first by Abandon: nothing more is written
-	count   counters
-	nics    []*nic
+	cut    atomic.Bool // set first by Abandon: nothing more is written
+	count  counters
+	meter  *meter
+	marker *marker
+	nics   []*nic
 
-	// sending orders Release and Open; taken before mu, so that EndEpoch, for which the
-	// guest waits, never waits for packets being sent.
+	// sending orders Release and Open, which use the TAPs' files; taken before mu, so that
+	// EndEpoch, for which the guest waits, never waits for packets being sent.
 	sending sync.Mutex
+	buf     []byte // guarded by sending
 
-	mu    sync.Mutex // guards the rest
-	h     *netlink.Handle
-	epoch uint64 // the one under way
-	state state
+	mu     sync.Mutex // guards the rest
+	h      hook.Kernel
+	watch  *hook.Watch
+	epoch  uint64           // the one under way
+	ends   map[uint64]level // of what has come in, of epochs that wait
+	state  state
+	broken error
+	last   hook.Stats // once cut or closed
 }
+
+// counters are of packets that were read.
+type counters struct{ released, releasedBytes, dropped, droppedBytes atomic.Uint64 }
 
 type state int
 
@@ -41,126 +53,201 @@ const (
 )
 
 // New readies a relay for these taps; packets pass them as before until Hold. It
-// changes nothing on them.
-func New(taps []string, limitBytes int) (*Relay, error) {
-	h, err := hook.Handle()
-	if err != nil {
-		return nil, err
-	}
-	r := &Relay{h: h, epoch: 1}
-	spare := &spares{}
-	for _, t := range taps {
-		n, err := newNIC(h, t, spare, &r.count, limitBytes, &r.cut)
+// changes nothing on them. The handle is its own from now on.
+func New(h hook.Kernel, taps []string, limitBytes int) (r *Relay, err error) {
+	r = &Relay{h: h, epoch: 1, ends: map[uint64]level{}, buf: make([]byte, maxRead)}
+	defer func() {
 		if err != nil {
 			r.shutLocked()
-			return nil, fmt.Errorf("relay: %w", err)
+			r, err = nil, fmt.Errorf("relay: %w", err)
+		}
+	}()
+	if r.watch, err = h.Watch(); err != nil {
+		return r, err
+	}
+	if r.meter, err = newMeter(limitBytes); err != nil {
+		return r, err
+	}
+	if r.marker, err = newMarker(); err != nil {
+		return r, err
+	}
+	for _, t := range taps {
+		n, err := newNIC(r, t)
+		if err != nil {
+			return r, err
 		}
 		r.nics = append(r.nics, n)
-		r.readers.Go(n.run)
 	}
 	return r, nil
 }
 
 // Hold redirects the taps' output here. Holding already, it does nothing.
 func (r *Relay) Hold() error {
+	r.sending.Lock()
+	defer r.sending.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.usableLocked(); err != nil || r.state == holding {
-		return err
+		return errors.Join(err, r.broken)
 	}
-	for i, n := range r.nics {
-		if err := n.startHolding(); err != nil {
-			for _, n := range r.nics[:i+1] {
-				err = errors.Join(err, n.stopHolding())
-			}
-			return fmt.Errorf("hold: %w", err)
+	r.meter.empty(r.meter.now())
+	for _, n := range r.nics {
+		n.next = r.epoch
+	}
+	if err := r.eachLocked((*nic).startHolding); err != nil {
+		err = fmt.Errorf("hold: %w", err)
+		e := r.eachLocked((*nic).stopHolding)
+		if e != nil {
+			r.state, r.broken = holding, err
 		}
+		return errors.Join(err, e)
 	}
 	r.state = holding
+	r.watch.Look(r.devices()) // forget the events of our own doing
 	return nil
 }
 
-func (n *nic) startHolding() error {
-	n.keepFromNow()
-	if err := n.tap.Inspect(); err != nil {
-		return err
+// checkLocked finds out whether somebody else took the buffer to pieces while it held:
+// then packets of the epoch under way may be out. It puts the pieces back, but that
+// epoch cannot be committed any more.
+func (r *Relay) checkLocked() error {
+	if r.broken != nil {
+		return r.broken
 	}
-	return n.tap.AttachBPF(n.progs.hold)
+	c, _ := r.watch.Look(r.devices()) // an error is a change as well
+	if !c.Touched {
+		return nil
+	}
+	if err := r.eachLocked((*nic).intact); err != nil {
+		r.broken = errors.Join(err, r.eachLocked((*nic).mend))
+	}
+	return r.broken
 }
 
-// stopHolding gives a tap its direct path: first all that is held, then the newer
-// packets. One that was on its way here meanwhile follows through the reader.
-func (n *nic) stopHolding() error {
-	if err := n.letAllGo(); err != nil {
-		return err
+// eachLocked does it to all NICs, also after an error.
+func (r *Relay) eachLocked(do func(*nic) error) error {
+	var errs []error
+	for _, n := range r.nics {
+		errs = append(errs, do(n))
 	}
-	return n.tap.Detach()
+	return errors.Join(errs...)
+}
+
+func (r *Relay) devices() hook.Devices {
+	d := hook.Devices{Own: map[int]bool{}, Taps: map[int]bool{}}
+	for _, n := range r.nics {
+		d.Taps[n.tap.Index], d.Own[n.back.Index], d.Own[n.hold.index] = true, true, true
+	}
+	return d
 }
 
 // EndEpoch closes the epoch under way and returns its number. The guest stands still.
-// An error says that packets may be missing.
+// An error says that packets may be missing, or out.
 func (r *Relay) EndEpoch() (uint64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.usableLocked(); err != nil {
 		return 0, err
 	}
-	var errs []error
-	for _, n := range r.nics {
-		errs = append(errs, n.end())
+	if r.state == holding {
+		err := r.checkLocked()
+		if err == nil {
+			err = r.eachLocked(func(n *nic) error { return n.end(r.epoch) })
+		}
+		if err != nil {
+			r.broken = fmt.Errorf("end epoch %d: %w", r.epoch, err)
+			return 0, r.broken
+		}
+		r.ends[r.epoch] = r.meter.now()
 	}
 	r.epoch++
-	return r.epoch - 1, errors.Join(errs...)
+	return r.epoch - 1, nil
 }
 
 // Release sends an epoch and all before it, in order. ErrNotEnded for an epoch under
-// way or to come; nothing is sent then.
+// way or to come; nothing is sent then. It may be called again after an error.
 func (r *Relay) Release(epoch uint64) error {
 	r.sending.Lock()
 	defer r.sending.Unlock()
-	if err := r.mayRelease(epoch); err != nil {
-		return err
+	upTo, err := r.mayRelease(epoch)
+	if err != nil {
+		return fmt.Errorf("release %d: %w", epoch, err)
 	}
+	if upTo == nil {
+		return nil // it has gone already
+	}
+	last := epoch
 	if mutant.Is(mutant.SecondBuffer) {
-		epoch++
+		last++
 	}
 	var errs []error
 	for _, n := range r.nics {
-		errs = append(errs, n.letGo(epoch))
+		errs = append(errs, n.letGo(last, *upTo))
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("release %d: %w", epoch, err)
+	}
+	r.released(epoch, *upTo)
+	return nil
 }
 
-func (r *Relay) mayRelease(epoch uint64) error {
+// mayRelease says how much had come in at the end of the epoch, nil if it is not held.
+func (r *Relay) mayRelease(epoch uint64) (*level, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if epoch >= r.epoch {
-		return fmt.Errorf("release %d: %w; %d is under way", epoch, hook.ErrNotEnded, r.epoch)
+		return nil, fmt.Errorf("%w; %d is under way", hook.ErrNotEnded, r.epoch)
 	}
-	return r.usableLocked()
+	if err := r.usableLocked(); err != nil || r.state == open {
+		return nil, err
+	}
+	if err := r.checkLocked(); err != nil {
+		return nil, err
+	}
+	if l, ok := r.ends[epoch]; ok {
+		return &l, nil
+	}
+	return nil, nil
 }
 
-// Open lets everything go and gives the taps their direct path back.
+func (r *Relay) released(epoch uint64, upTo level) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.meter.empty(upTo)
+	maps.DeleteFunc(r.ends, func(e uint64, _ level) bool { return e <= epoch })
+}
+
+// Open lets everything go and gives the taps their direct path back. After an error
+// some NICs may be open, and Open may be called again.
 func (r *Relay) Open() error {
 	r.sending.Lock()
 	defer r.sending.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.usableLocked(); err != nil {
+		return err
+	}
 	return r.openLocked()
 }
 
 func (r *Relay) openLocked() error {
-	if err := r.usableLocked(); err != nil || r.state == open {
-		return err
+	if r.state == open {
+		return nil
 	}
-	var errs []error
-	for _, n := range r.nics {
-		errs = append(errs, n.stopHolding())
+	var err error
+	if r.broken != nil {
+		err = r.eachLocked((*nic).mend)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("open: %w", err)
+	if err == nil {
+		err = r.eachLocked((*nic).stopHolding)
 	}
-	r.state = open
+	if err != nil {
+		r.broken = fmt.Errorf("open: %w", err)
+		return r.broken
+	}
+	r.meter.empty(r.meter.now())
+	clear(r.ends)
+	r.state, r.broken = open, nil
 	return nil
 }
 
@@ -173,9 +260,13 @@ func (r *Relay) Teardown() error {
 	if r.state == closed {
 		return nil
 	}
+	if err := r.usableLocked(); err != nil {
+		return err
+	}
 	if err := r.openLocked(); err != nil {
 		return err
 	}
+	r.last = r.statsLocked()
 	r.state = closed
 	r.shutLocked()
 	return nil
@@ -199,34 +290,52 @@ func (r *Relay) Abandon() error {
 			errs = append(errs, err)
 		}
 	}
-	r.state = cut
+	r.last = r.statsLocked()
+	r.last.Dropped += r.last.HeldPackets
+	r.last.DroppedBytes += r.last.HeldBytes
+	r.last.HeldPackets, r.last.HeldBytes = 0, 0
+	r.last.Holding, r.state = true, cut
 	r.shutLocked()
-	for _, n := range r.nics {
-		n.discard()
-	}
 	return errors.Join(errs...)
+}
+
+// Leave tears an open buffer down and abandons one that holds: what waits here cannot
+// outlive this process.
+func (r *Relay) Leave() error {
+	r.mu.Lock()
+	isOpen := r.state == open
+	r.mu.Unlock()
+	if isOpen {
+		return r.Teardown()
+	}
+	return r.Abandon()
 }
 
 // Stats may be called at any time.
 func (r *Relay) Stats() hook.Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.state == open || r.state == holding {
-		r.count.missing.Store(r.missingLocked())
+	if r.state == cut || r.state == closed {
+		return r.last
 	}
-	c := &r.count
+	return r.statsLocked()
+}
+
+func (r *Relay) statsLocked() hook.Stats {
+	c, m, held := &r.count, r.meter.shared(), r.meter.held()
 	return hook.Stats{
-		Backend: "relay", Holding: r.state == holding || r.state == cut,
-		HeldPackets: uint64(c.heldPackets.Load()), HeldBytes: uint64(c.heldBytes.Load()),
+		Backend: "relay", Holding: r.state == holding,
+		HeldPackets: held.packets, HeldBytes: held.bytes,
 		Released: c.released.Load(), ReleasedBytes: c.releasedBytes.Load(),
-		Dropped: c.dropped.Load() + c.missing.Load(), DroppedBytes: c.droppedBytes.Load(),
+		Dropped:      c.dropped.Load() + m.dropped.Load() + r.missingLocked(),
+		DroppedBytes: c.droppedBytes.Load() + m.droppedBytes.Load(),
 	}
 }
 
 // missingLocked asks the kernel what the hold TAPs' queues had no room for.
 func (r *Relay) missingLocked() (sum uint64) {
 	for _, n := range r.nics {
-		if l, err := r.h.LinkByIndex(n.hold.link.Attrs().Index); err == nil && l.Attrs().Statistics != nil {
+		if l, err := r.h.LinkByIndex(n.hold.index); err == nil && l.Attrs().Statistics != nil {
 			sum += l.Attrs().Statistics.TxDropped
 		}
 	}
@@ -248,6 +357,8 @@ func (r *Relay) shutLocked() {
 	for _, n := range r.nics {
 		n.close()
 	}
-	r.readers.Wait()
+	r.marker.close()
+	r.meter.close()
+	r.watch.Close()
 	r.h.Delete()
 }

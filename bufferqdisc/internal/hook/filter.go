@@ -44,6 +44,25 @@ func (t *Tap) HasOurs() (bool, error) {
 	return len(found.ours()) > 0, err
 }
 
+// HasBuffer tells whether a buffer's BPF filter is there.
+func (t *Tap) HasBuffer() (bool, error) {
+	found, err := t.filters()
+	return slices.ContainsFunc(found.buffer, func(f netlink.Filter) bool { return f.Type() == "bpf" }), err
+}
+
+// RedirectedTo is the number of the device that the buffer's redirect sends to, 0
+// without one.
+func (t *Tap) RedirectedTo() (ifindex int, err error) {
+	found, err := t.filters()
+	for _, f := range found.buffer {
+		// The kernel lists the filter's hash table as well, whose handle has no node number.
+		if u, ok := f.(*netlink.U32); ok && u.Handle&0xfff != 0 {
+			return u.RedirIndex, err
+		}
+	}
+	return 0, err
+}
+
 func (t *Tap) attachBPF(prog *ebpf.Program, name string, prio uint16) error {
 	return t.attach(func(ourQdisc bool) error {
 		f := &netlink.BpfFilter{FilterAttrs: t.attrs(prio), Fd: prog.FD(), Name: name, DirectAction: true}
@@ -71,14 +90,14 @@ func (t *Tap) AttachRedirect(ifindex int) error {
 // attach runs add on a tap that has a clsact (an old-style ingress qdisc serves as well)
 // and tells it whether that is ours.
 func (t *Tap) attach(add func(ourQdisc bool) error) error {
-	err := t.h.QdiscAdd(t.clsact())
-	fresh := err == nil
-	if err != nil && !errors.Is(err, unix.EEXIST) {
+	fresh, err := t.ensureClsact()
+	if err != nil {
 		return fmt.Errorf("clsact on %s (needs CAP_NET_ADMIN and sch_ingress): %w", t.Name, err)
 	}
 	found, err := t.filters()
 	if err == nil {
-		err = add(fresh || slices.ContainsFunc(found.ours(), onOurQdisc))
+		t.made = t.made || fresh || slices.ContainsFunc(found.ours(), onOurQdisc)
+		err = add(t.made)
 	}
 	if err == nil {
 		return nil
@@ -87,6 +106,21 @@ func (t *Tap) attach(add func(ourQdisc bool) error) error {
 		err = errors.Join(err, t.h.QdiscDel(t.clsact()))
 	}
 	return fmt.Errorf("filter on %s: %w", t.Name, err)
+}
+
+func (t *Tap) ensureClsact() (fresh bool, err error) {
+	kind, err := t.hookQdisc()
+	if err != nil || kind != "" {
+		return false, err
+	}
+	err = t.h.QdiscAdd(t.clsact())
+	if errors.Is(err, unix.EEXIST) { // somebody else's, since we looked
+		return false, nil
+	}
+	if err != nil {
+		t.h.QdiscDel(t.clsact()) // should it be there, and only the answer lost
+	}
+	return err == nil, err
 }
 
 // Detach takes the buffer's filters off, and the qdisc if we made it and nothing else
@@ -107,18 +141,28 @@ func (t *Tap) detach(which func(found) []netlink.Filter) error {
 		return ignoreGone(err)
 	}
 	doomed := which(found)
+	left := len(found.ours()) - len(doomed) + len(found.others) + len(found.outOthers)
+	if left == 0 && (t.made || slices.ContainsFunc(doomed, onOurQdisc)) {
+		return t.removeClsact()
+	}
 	for _, f := range doomed {
 		if err := t.h.FilterDel(f); ignoreGone(err) != nil {
 			return fmt.Errorf("remove the filter from %s: %w", t.Name, err)
 		}
 	}
-	left := len(found.ours()) - len(doomed) + len(found.others) + len(found.outOthers)
-	if left > 0 || !slices.ContainsFunc(doomed, onOurQdisc) {
-		return nil
+	return nil
+}
+
+// removeClsact takes all filters with it: no step of it is left to a later process.
+func (t *Tap) removeClsact() error {
+	kind, err := t.hookQdisc()
+	if err == nil && kind == "clsact" {
+		err = t.h.QdiscDel(t.clsact())
 	}
-	if err := t.h.QdiscDel(t.clsact()); ignoreGone(err) != nil {
+	if ignoreGone(err) != nil {
 		return fmt.Errorf("remove clsact from %s: %w", t.Name, err)
 	}
+	t.made = false
 	return nil
 }
 

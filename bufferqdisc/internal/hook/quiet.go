@@ -12,7 +12,7 @@ const addrGenNone = 1
 
 // Quiet keeps the kernel from speaking on a device of ours: without IPv6 addresses it
 // sends no solicitations or reports. Call it before the device is up, in its namespace.
-func Quiet(h *netlink.Handle, l netlink.Link) error {
+func Quiet(h Netlink, l netlink.Link) error {
 	conf := "/proc/sys/net/ipv6/conf/" + l.Attrs().Name
 	if _, err := os.Stat(conf); os.IsNotExist(err) {
 		return nil // a kernel without IPv6

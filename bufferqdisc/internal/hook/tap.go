@@ -15,12 +15,13 @@ import (
 type Tap struct {
 	Name  string
 	Index int
-	h     *netlink.Handle
+	made  bool // the clsact is ours, whether a filter says so or not
+	h     Netlink
 }
 
 // Find returns a tap that can be buffered: one for Lookup, without a buffer. ErrCut says
 // that an earlier agent left its filter there. A gate is no hindrance.
-func Find(h *netlink.Handle, name string) (*Tap, error) {
+func Find(h Netlink, name string) (*Tap, error) {
 	t, err := Lookup(h, name)
 	if err != nil {
 		return nil, err
@@ -38,7 +39,7 @@ func Find(h *netlink.Handle, name string) (*Tap, error) {
 // Lookup returns a tap that can be hooked: a TAP (the output of a macvtap or a
 // vhost-user port is no ingress, a filter would see nothing of it), with nothing of
 // others' on its ingress. ErrInTheWay names what there is.
-func Lookup(h *netlink.Handle, name string) (*Tap, error) {
+func Lookup(h Netlink, name string) (*Tap, error) {
 	l, err := h.LinkByName(name)
 	if err != nil {
 		return nil, fmt.Errorf("tap %q: %w", name, err)
@@ -75,7 +76,7 @@ func (t *Tap) Inspect() error {
 }
 
 // Left is a tap that an earlier process may have left filters on, or nil when it is gone.
-func Left(h *netlink.Handle, name string) (*Tap, error) {
+func Left(h Netlink, name string) (*Tap, error) {
 	l, err := h.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil, nil
@@ -96,6 +97,6 @@ func (t *Tap) IsUp() (bool, error) {
 }
 
 // On is a device of ours as a Tap.
-func On(h *netlink.Handle, l netlink.Link) *Tap {
+func On(h Netlink, l netlink.Link) *Tap {
 	return &Tap{Name: l.Attrs().Name, Index: l.Attrs().Index, h: h}
 }

@@ -1,0 +1,105 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// meter counts what waits in the hold TAPs of a relay, and keeps it within its limits: the
+// programs on the taps add, who reads takes away.
+type meter struct {
+	values *ebpf.Map
+	page   []byte
+}
+
+// shared is the value of the programs' one map, in memory that they and we share. What is
+// held is what came in without what went out again.
+type shared struct {
+	// The programs'.
+	in, inBytes           atomic.Uint64
+	dropped, droppedBytes atomic.Uint64 // over a limit
+	_                     [32]byte      // what follows is written by another CPU
+	// Ours.
+	out, outBytes        atomic.Uint64
+	maxPackets, maxBytes atomic.Uint64
+}
+
+const (
+	atIn           = int16(unsafe.Offsetof(shared{}.in))
+	atInBytes      = int16(unsafe.Offsetof(shared{}.inBytes))
+	atDropped      = int16(unsafe.Offsetof(shared{}.dropped))
+	atDroppedBytes = int16(unsafe.Offsetof(shared{}.droppedBytes))
+	atOut          = int16(unsafe.Offsetof(shared{}.out))
+	atOutBytes     = int16(unsafe.Offsetof(shared{}.outBytes))
+	atMaxPackets   = int16(unsafe.Offsetof(shared{}.maxPackets))
+	atMaxBytes     = int16(unsafe.Offsetof(shared{}.maxBytes))
+)
+
+func newMeter(maxBytes int) (m *meter, err error) {
+	m = &meter{}
+	defer func() {
+		if err != nil {
+			m.close()
+			m, err = nil, fmt.Errorf("a BPF map (needs CAP_BPF and Linux 5.8): %w", err)
+		}
+	}()
+	m.values, err = ebpf.NewMap(&ebpf.MapSpec{
+		Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(shared{})), MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
+	})
+	if err != nil {
+		return m, err
+	}
+	m.page, err = unix.Mmap(m.values.FD(), 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return m, err
+	}
+	m.shared().maxPackets.Store(maxPackets)
+	m.shared().maxBytes.Store(uint64(maxBytes))
+	return m, nil
+}
+
+// shared is valid until close.
+func (m *meter) shared() *shared { return (*shared)(unsafe.Pointer(unsafe.SliceData(m.page))) }
+
+// level is a reading of what has come in.
+type level struct{ packets, bytes uint64 }
+
+func (m *meter) now() level { return level{m.shared().in.Load(), m.shared().inBytes.Load()} }
+
+// took notes a packet that was read. It never passes a level: a frame may have grown by a
+// VLAN tag on its way, and more out than in would look like no room at all.
+func (m *meter) took(bytes int, upTo level) {
+	s := m.shared()
+	s.out.Store(min(s.out.Load()+1, upTo.packets))
+	s.outBytes.Store(min(s.outBytes.Load()+uint64(bytes), upTo.bytes))
+}
+
+// empty notes that all of a level was read, or is lost.
+func (m *meter) empty(upTo level) {
+	m.shared().out.Store(upTo.packets)
+	m.shared().outBytes.Store(upTo.bytes)
+}
+
+func (m *meter) held() level {
+	s := m.shared()
+	out, outBytes := s.out.Load(), s.outBytes.Load() // first: in only grows
+	return level{s.in.Load() - out, s.inBytes.Load() - outBytes}
+}
+
+// close may be called on nil.
+func (m *meter) close() (err error) {
+	if m == nil {
+		return nil
+	}
+	if m.page != nil {
+		err = unix.Munmap(m.page)
+		m.page = nil
+	}
+	return errors.Join(err, m.values.Close()) // a nil one closes
+}
