@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hamgr/hamgr/bufferqdisc"
 	"github.com/hamgr/hamgr/bufferqdisc/input"
 	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
@@ -71,12 +72,15 @@ func New(cfg Config, cluster Cluster) *Agent {
 }
 
 // Run works until ctx ends and every goroutine of the agent has stopped. Guests run
-// on; their output stays held until an agent is back (I6).
+// on; what is held stays held until an agent is back (I6).
 func (a *Agent) Run(ctx context.Context, host *domain.Host) error {
 	a.host = host
 	close(a.ready)
 	if err := domain.CleanStale(ctx, a.host, a.cfg.RunDir); err != nil {
 		a.log.Warn("left-over standbys could not be cleared", "err", err)
+	}
+	if err := bufferqdisc.Sweep(); err != nil {
+		a.log.Warn("buffers left of guests that are gone could not be cleared", "err", err)
 	}
 	ln, err := net.Listen("tcp", a.cfg.Listen)
 	if err != nil {

@@ -116,7 +116,8 @@ func (p *primary) open() error {
 	return p.closeGate()
 }
 
-// clear removes whatever stands in the way of the output.
+// clear removes whatever stands in the way of the output. What an earlier agent's plug
+// holds goes first.
 func (p *primary) clear(ctx context.Context) {
 	info, err := p.agent.host.Lookup(ctx, p.domain)
 	if err != nil {
@@ -141,7 +142,10 @@ func (p *primary) release(ctx context.Context) {
 		err = errors.Join(err, p.out.buffer.Teardown())
 	}
 	if err != nil {
-		p.log.Error("the output buffer was not removed cleanly", "err", err)
+		p.log.Error("the output buffer could not be removed, trying without it", "err", err)
+		p.abandon()
+		p.clear(ctx)
+		return
 	}
 	p.trace(trace.Opened)
 	p.setOutput(func(o *output) { *o = output{} })
@@ -161,6 +165,24 @@ func (p *primary) abandon() {
 		}
 	}
 	p.trace(trace.Cut)
+	p.setOutput(func(o *output) { *o = output{} })
+}
+
+// leave is the end of this process, not of the protection: what a plug holds waits for the
+// next agent, which lets it go when it has the cluster's leave (clear).
+func (p *primary) leave() {
+	if p.out.gate != nil {
+		p.out.gate.Abandon()
+	}
+	if p.out.buffer == nil {
+		return
+	}
+	if err := p.out.buffer.Leave(); err != nil {
+		p.log.Error("the output buffer was not left cleanly", "err", err)
+	}
+	if p.out.held {
+		p.trace(trace.Cut)
+	}
 	p.setOutput(func(o *output) { *o = output{} })
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/hamgr/hamgr/bufferqdisc"
 	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
@@ -137,7 +138,7 @@ func (p *primary) run(ctx context.Context) {
 		}
 		p.await(ctx, o, wake)
 	}
-	p.abandon()
+	p.leave()
 }
 
 func (p *primary) duty(ctx context.Context, o *core.Protection) rules.Duty {
@@ -225,6 +226,9 @@ func (p *primary) fence(ctx context.Context) {
 		return
 	}
 	p.agent.cutInput(taps(info))
+	if err := bufferqdisc.Drop(taps(info)); err != nil {
+		p.log.Error("what an earlier agent held for the fenced copy is held still", "err", err)
+	}
 	if err := p.agent.host.Destroy(ctx, p.domain); err != nil {
 		p.log.Error("the fenced copy could not be ended; its output stays cut", "err", err)
 	}
@@ -247,10 +251,11 @@ func (p *primary) snapshot() Stats {
 	if out.buffer != nil {
 		c := out.buffer.Stats()
 		s.Backend, s.Held, s.Released, s.Dropped = c.Backend, c.HeldPackets, c.Released, c.Dropped
+		s.HeldBytes, s.ReleasedBytes, s.DroppedBytes = c.HeldBytes, c.ReleasedBytes, c.DroppedBytes
 	}
 	if out.gate != nil {
 		g := out.gate.Stats()
-		s.Leased, s.Dropped = g.Open, s.Dropped+g.Dropped
+		s.Leased, s.Dropped, s.DroppedBytes = g.Open, s.Dropped+g.Dropped, s.DroppedBytes+g.DroppedBytes
 	}
 	return s
 }

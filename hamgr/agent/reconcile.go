@@ -110,7 +110,7 @@ func (a *Agent) settle(ctx context.Context, name, uuid string, duty rules.Duty) 
 	case rules.Fence:
 		a.log.Warn("ending a fenced copy", "domain", name)
 		a.cutInput(taps(info))
-		err = a.host.Destroy(ctx, name)
+		err = errors.Join(bufferqdisc.Drop(taps(info)), a.host.Destroy(ctx, name))
 	}
 	if err != nil {
 		a.log.Error("what an earlier agent left could not be settled; the output stays cut", "domain", name, "err", err)

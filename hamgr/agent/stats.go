@@ -22,10 +22,15 @@ type Stats struct {
 	BytesSent   uint64  `json:"bytes_sent"`
 	SyncPercent int     `json:"sync_percent"`
 	Backend     string  `json:"buffer_backend,omitempty"`
-	Held        uint64  `json:"held_packets"`
-	Released    uint64  `json:"released_packets"`
-	Dropped     uint64  `json:"dropped_packets"`
-	Leased      bool    `json:"leased,omitempty"` // mode checkpoint: the output is open by this host's lease
+	// Output: Held is now. The plug's kernel does not count the bytes of what was over its
+	// limit.
+	Held          uint64 `json:"held_packets"`
+	HeldBytes     uint64 `json:"held_bytes"`
+	Released      uint64 `json:"released_packets"`
+	ReleasedBytes uint64 `json:"released_bytes"`
+	Dropped       uint64 `json:"dropped_packets"`
+	DroppedBytes  uint64 `json:"dropped_bytes"`
+	Leased        bool   `json:"leased,omitempty"` // mode checkpoint: the output is open by this host's lease
 
 	// Packets of the guest's input: copied to the backup, and there kept now, dropped for
 	// want of room, not arrived; given to this guest when it was restored here, of which
