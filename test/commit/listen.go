@@ -15,10 +15,12 @@ import (
 )
 
 const (
-	// Of the ring that a socket shares with the kernel: 8 MiB, and how long a frame may
-	// wait in it. Time stamps are the kernel's and do not depend on it.
-	blockSize    = 1 << 19
-	blocks       = 16
+	// Of the ring that a socket shares with the kernel: how long a frame may wait in it, and
+	// 24 MiB in blocks that hold the largest packet each. A block is done with its time, not
+	// when it is full, so the blocks are how long this may stand still on a busy machine: 4 s.
+	// Time stamps are the kernel's and do not depend on it.
+	blockSize    = 1 << 17
+	blocks       = 192
 	blockTimeout = 20 * time.Millisecond
 	pollTimeout  = 100 * time.Millisecond
 )

@@ -55,9 +55,9 @@ func begin(ctx context.Context, o options) (*campaign, error) {
 	}
 	c := &campaign{options: o, rig: r, from: r.Began}
 	c.result = newResult(ctx, o, r)
-	if text, err := r.Hamgr(ctx, "h1", "protect", "g1"); err != nil {
+	if err := r.Protect(ctx); err != nil {
 		r.Down()
-		return nil, fmt.Errorf("%s: %w", text, err)
+		return nil, err
 	}
 	return c, nil
 }

@@ -56,12 +56,20 @@ func TestMutants(t *testing.T) {
 	guilty(t, r, mutant.All)
 }
 
+// TestMutantsOfThePlug makes the mistakes that have to do with the buffer itself on the
+// kernel's own plug.
+func TestMutantsOfThePlug(t *testing.T) {
+	r := mutableRig(t, Options{Kind: lab.UML, Nodes: 2})
+	innocent(t, r, ordinary)
+	guilty(t, r, []mutant.Mistake{mutant.OnlyIP, mutant.SecondBuffer})
+}
+
 // mutableRig is one that can be told to make mistakes, with its guest protected and asked.
 func mutableRig(t *testing.T, o Options) *Rig {
 	o.Mutants = true
 	r := up(t, o)
-	if out, err := r.Hamgr(t.Context(), "h1", "protect", "g1"); err != nil {
-		t.Fatal(out, err)
+	if err := r.Protect(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	l, err := r.Load(10*time.Millisecond, 1)
 	if err != nil {

@@ -51,8 +51,8 @@ func TestPowerOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := r.Hamgr(ctx, "h1", "protect", "g1"); err != nil {
-		t.Fatal(out, err)
+	if err := r.Protect(ctx); err != nil {
+		t.Fatal(err)
 	}
 	time.Sleep(3 * time.Second) // some hundred frames
 	if rep := judge(t, r); rep.Restores != 0 {
