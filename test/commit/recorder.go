@@ -30,7 +30,7 @@ type source interface {
 const maxRecorded = 1 << 30
 
 // deliver is how long recorded frames may take from the kernel to here.
-const deliver = 5 * time.Second
+const deliver = 20 * time.Second
 
 // NewRecorder makes an empty one. Close it.
 func NewRecorder() *Recorder {
