@@ -37,8 +37,9 @@
 //   - It reached nobody who could keep it. It was under way to a host whose link was down, or
 //     was being cut as the host lost power (later ones the switch floods, and the backup
 //     hears them). It went to a host that lives, and whose QEMU had died, before the network
-//     had seen that NIC elsewhere. It went to a primary that was cut off from its backup, and
-//     then lost the guest: the copies took the link that was down.
+//     had seen that NIC elsewhere; or, from the restore on, to a host that was given up and
+//     lives. It went to a primary that was cut off from its backup, and then lost the guest:
+//     the copies took the link that was down.
 //   - The guest answered, and the answer was lost by a link that was down, or held by an agent
 //     that died: that drops it (I6), while the guest lives and need not answer again.
 //   - The guest answered, and in mode checkpoint, where nothing is held, the gate was closed:

@@ -141,10 +141,37 @@ func (c *checker) nobody() (out []window) {
 		case f.What == LinkDown || f.What == PowerOff:
 			out = append(out, window{"", from, until})
 		case f.What == GuestKilled || c.movedAfter(f):
-			for _, mac := range c.MACs {
-				out = append(out, window{mac, from, c.elsewhere(mac, f)})
+			out = append(out, c.untilSeen(f.Host, from)...)
+		}
+	}
+	for host, o := range c.timeline.hosts { // a host that was given up, and lives
+		for _, e := range c.timeline.events {
+			if e.Kind == trace.Restored && o.find(e) >= 0 && !c.off(host, e.Time) {
+				out = append(out, c.untilSeen(host, e.Time.Add(-c.Way))...)
 			}
 		}
+	}
+	return out
+}
+
+// off says that a host had lost power, and not run again before an instant.
+func (c *checker) off(host string, at time.Time) bool {
+	return slices.ContainsFunc(c.Faults, func(f Fault) bool {
+		return f.What == PowerOff && f.Host == host && f.From.Before(at) && !c.timeline.had(host, f.Until.Add(c.Answer), at)
+	})
+}
+
+// untilSeen is from an instant until the network has first seen each NIC at another host.
+func (c *checker) untilSeen(host string, from time.Time) (out []window) {
+	for _, mac := range c.MACs {
+		until := c.end()
+		for _, p := range c.packets {
+			if p.Device == "" && p.src == mac && p.Host != host && p.Time.After(from) {
+				until = p.Time.Add(c.Clocks)
+				break
+			}
+		}
+		out = append(out, window{mac, from, until})
 	}
 	return out
 }
@@ -154,16 +181,6 @@ func (c *checker) movedAfter(f Fault) bool {
 	return slices.ContainsFunc(c.timeline.orders, func(o trace.Event) bool {
 		return o.Time.After(f.From) && o.Time.Before(f.Until.Add(c.Answer)) && o.Phase == string(core.Recovering) && o.Primary != f.Host
 	})
-}
-
-// elsewhere is when the network first saw a NIC at another host than the one at fault.
-func (c *checker) elsewhere(mac string, f Fault) time.Time {
-	for _, p := range c.packets {
-		if p.Device == "" && p.src == mac && p.Host != f.Host && p.Time.After(f.From) {
-			return p.Time.Add(c.Clocks)
-		}
-	}
-	return c.end()
 }
 
 func (c *checker) starting() []window {

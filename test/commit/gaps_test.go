@@ -23,6 +23,9 @@ func gap(w *world, ms float64) *world {
 		}
 	}
 	w.emit(ms+6001, ms+6001.1, host, reply(w))
+	if host == "h2" { // restored and announced there
+		w.emit(331, 331.1, "h2", w.arp())
+	}
 	w.ask(13000, w.udp(false, "later"))
 	return w
 }
@@ -56,13 +59,20 @@ func TestSentToAHostThatLives(t *testing.T) {
 	killed := Options{Faults: []Fault{{GuestKilled, "h1", at(250), at(260)}}}
 	for ms, want := range map[float64][]Kind{244: {Gap}, 246: nil, 319: nil, 330: nil, 332: {Gap}} {
 		w := gap(failover(t, 6), ms)
-		w.emit(331, 331.1, "h2", w.arp())
 		w.want(w.check(killed), want...)
 	}
 	w := gap(failover(t, 6), 335)
-	w.emit(331, 331.1, "h2", w.arp())
 	w.emit(340, 340.1, "h2", append(append(w.arp()[:6:6], 2, 2, 2, 2, 2, 2), w.arp()[12:]...)) // not the guest's
 	w.want(w.check(killed), Gap)
+}
+
+// TestGivenUp: a host that lost its guest for no fault that is known gets what the network
+// sends there until it has seen the guest elsewhere; from the restore on, that is lost.
+func TestGivenUp(t *testing.T) {
+	for ms, want := range map[float64][]Kind{314: {Gap}, 316: nil, 330: nil, 332: {Gap}} {
+		w := gap(failover(t, 6), ms)
+		w.want(w.check(Options{}), want...)
+	}
 }
 
 // TestCutOff: a primary that was cut off and has lost its guest could not send copies;
@@ -70,10 +80,8 @@ func TestSentToAHostThatLives(t *testing.T) {
 func TestCutOff(t *testing.T) {
 	cut := Options{Faults: []Fault{{CutOff, "h1", at(250), at(400)}}}
 	w := gap(failover(t, 6), 260)
-	w.emit(331, 331.1, "h2", w.arp())
 	w.want(w.check(cut))
 	w = gap(failover(t, 6), 240)
-	w.emit(331, 331.1, "h2", w.arp())
 	w.want(w.check(cut), Gap)
 	w = gap(protected(t), 260)
 	w.order(300, 3, "solo", "buffer", "h1")
