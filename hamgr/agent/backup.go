@@ -87,18 +87,30 @@ func (a *Agent) serveBackup(ctx context.Context, conn net.Conn) {
 		return
 	}
 	defer close(b.done)
-	go b.watchStandby()
+	a.background.Go(func() { b.watchStandby(ctx) })
 	err = b.receive(r)
 	b.log.Info("checkpoints stopped", "generation", h.Generation, "cause", err)
 }
 
-// watchStandby hangs up when the standby is no more while checkpoints come: what cannot be
-// restored is not to be committed to. The primary goes solo and gets another backup.
-func (b *backup) watchStandby() {
+// watchStandby tells the cluster when the standby is no more while checkpoints come: what
+// is committed here then cannot be restored. Nobody else may know. The primary finds out
+// only when it has a checkpoint to send, and its QEMU may hang.
+func (b *backup) watchStandby(ctx context.Context) {
 	select {
-	case <-b.standby.Ended(): // or let run, when nobody cares for this connection any more
-		b.conn.Close()
+	case <-b.standby.Ended(): // or was let run
 	case <-b.done:
+		return
+	}
+	b.conn.Close()
+	a, h := b.agent, b.hello
+	p := a.cluster.State().Protections[h.Domain]
+	if p.Backup != a.cfg.Node || p.Generation != h.Generation {
+		return
+	}
+	b.log.Warn("the standby has ended", "generation", h.Generation)
+	c := core.Command{Kind: core.GoSolo, Domain: h.Domain, Generation: h.Generation, Backup: a.cfg.Node, Cause: "the standby on " + a.cfg.Node + " has ended"}
+	if err := a.propose(ctx, c); err != nil && !final(err) {
+		b.log.Error("the cluster could not be told that the standby has ended", "err", err)
 	}
 }
 

@@ -214,7 +214,7 @@ func TestOperator(t *testing.T) {
 	o := options{
 		runs: 2, hosts: string(lab.Container), out: t.TempDir(), failures: 1, seed: 3, progress: testLog{t}, faults: "qemu-killed,management-cut-in",
 		ssh: strings.Join(nodes, ","), via: "nsenter -t {} -m -p -n -u -i env PATH=/opt/hamgr/bin:/usr/sbin:/usr/bin sh -s",
-		site: labSite, probe: fmt.Sprintf("nsenter -t %d -n ping -c1 -W1 10.78.0.201", b.Host("client").Pid()),
+		site: labSite, probe: fmt.Sprintf("nsenter -t %d -m -n ping -c1 -W1 10.78.0.201", b.Host("client").Pid()),
 	}
 	if err := o.main(ctx); err != nil {
 		t.Fatal(err)
