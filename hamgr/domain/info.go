@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,11 +121,16 @@ func endOf(s libvirt.DomainState, reason int) End {
 		return EndCrash
 	case s != libvirt.DOMAIN_SHUTOFF:
 		return EndNone
-	case reason == int(libvirt.DOMAIN_SHUTOFF_FAILED) || reason == int(libvirt.DOMAIN_SHUTOFF_CRASHED) || reason == int(libvirt.DOMAIN_SHUTOFF_UNKNOWN):
-		return EndCrash
+	case slices.Contains(byRequest, libvirt.DomainShutoffReason(reason)):
+		return EndByRequest
 	}
-	return EndByRequest
+	return EndCrash
 }
+
+// byRequest is why a domain is off that somebody wanted off. Else QEMU died, or libvirtd
+// gave it up: so it does, when it is restarted, with one whose monitor does not answer.
+var byRequest = []libvirt.DomainShutoffReason{libvirt.DOMAIN_SHUTOFF_SHUTDOWN, libvirt.DOMAIN_SHUTOFF_DESTROYED,
+	libvirt.DOMAIN_SHUTOFF_MIGRATED, libvirt.DOMAIN_SHUTOFF_SAVED, libvirt.DOMAIN_SHUTOFF_FROM_SNAPSHOT}
 
 // reasons are libvirt's, by state, in the order of their numbers (virDomain*Reason).
 var reasons = map[libvirt.DomainState][]string{
