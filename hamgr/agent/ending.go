@@ -181,3 +181,28 @@ func (p *primary) endHung(pid int) {
 		p.log.Error("it could not be ended; its output stays held", "err", err)
 	}
 }
+
+// unstick takes QEMU out of the last session, which it did not leave when that ended
+// because it hung. Should it go on, its guest would stand still for good (I6). It tries
+// for as long as ctx lasts.
+func (p *primary) unstick(ctx context.Context) {
+	for ctx.Err() == nil && !p.unstickOnce(ctx) {
+		_ = sleep(ctx, proposePause)
+	}
+}
+
+// unstickOnce says whether nothing is left to do.
+func (p *primary) unstickOnce(ctx context.Context) bool {
+	if !p.stuck {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, rescueTimeout)
+	defer cancel()
+	err := recoverGuest(ctx, p.agent.host, p.domain)
+	if err != nil && domain.Alive(p.pid) {
+		p.log.Warn("QEMU still does not leave its session", "err", err)
+		return false
+	}
+	p.stuck = false
+	return true
+}

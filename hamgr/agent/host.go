@@ -25,7 +25,7 @@ func Rescue(ctx context.Context, host *domain.Host, log *slog.Logger) {
 	}
 	for _, name := range names {
 		try, cancel := context.WithTimeout(ctx, rescueTimeout)
-		if err := colo.Recover(try, qmp.New(qmp.NewPassthrough(host.Command(name)))); err != nil {
+		if err := recoverGuest(try, host, name); err != nil {
 			log.Warn("it is not known whether a guest stands still in a session that is over", "domain", name, "err", err)
 		}
 		cancel()
@@ -33,6 +33,10 @@ func Rescue(ctx context.Context, host *domain.Host, log *slog.Logger) {
 }
 
 const rescueTimeout = 10 * time.Second
+
+func recoverGuest(ctx context.Context, host *domain.Host, name string) error {
+	return colo.Recover(ctx, qmp.New(qmp.NewPassthrough(host.Command(name))))
+}
 
 // checkMemory refuses a replica that would not fit into the memory of this host.
 func checkMemory(dir string, need uint64) error {

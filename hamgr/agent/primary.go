@@ -36,7 +36,8 @@ type primary struct {
 	wake  chan struct{} // closed at each change of order
 	out   output
 	adopt bool
-	pid   int // of the guest's QEMU in the last session
+	pid   int  // of the guest's QEMU in the last session
+	stuck bool // it did not leave that when it was to
 }
 
 func newPrimary(a *Agent, p core.Protection, adopt bool) *primary {
@@ -110,6 +111,7 @@ func (p *primary) run(ctx context.Context) {
 		switch p.duty(ctx, o) {
 		case rules.Release:
 			p.release(ctx)
+			p.unstickOnce(ctx)
 			return
 		case rules.Fence:
 			p.fence(ctx)
@@ -155,10 +157,17 @@ func (p *primary) await(ctx context.Context, o *core.Protection, wake <-chan str
 	if now, _ := p.current(); now != o {
 		return
 	}
-	select {
-	case <-ctx.Done():
-	case <-wake:
-	}
+	until, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer cancel()
+		select {
+		case <-until.Done():
+		case <-wake:
+		}
+	}()
+	p.unstick(until)
+	<-until.Done()
 }
 
 // sessionEnded finds out why no checkpoints flow any more and says so to the cluster.

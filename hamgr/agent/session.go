@@ -71,6 +71,7 @@ func (p *primary) session(ctx context.Context, o core.Protection) error {
 	s := &session{p: p, order: o, info: info, ckpt: wire.NewCheckpoint(), synced: make(chan error, 1)}
 	defer s.tellers.Wait()
 	defer cancel(nil)
+	p.unstick(ctx)
 	if err := s.readyOutput(); err != nil {
 		return err
 	}
@@ -181,6 +182,7 @@ func (s *session) disarm(cause error) error {
 	defer cancel()
 	if err := s.colo.Disarm(ctx); err != nil {
 		s.p.log.Warn("QEMU did not leave its session", "err", err)
+		s.p.stuck = true
 	}
 	return cause
 }
