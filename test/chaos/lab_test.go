@@ -220,7 +220,7 @@ func TestOperator(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err := b.Status(ctx, "h3")
-	if err != nil || s.Protections[0].Generation < 4 {
+	if err != nil || s.Protections[0].Generation < 3 {
 		t.Errorf("nothing has happened: %+v, %v", s.Protections, err)
 	}
 }
