@@ -56,6 +56,14 @@ func TestMutants(t *testing.T) {
 	guilty(t, r, mutant.All)
 }
 
+// TestMutantsOfThePlug makes the mistakes that have to do with the buffer itself on the
+// kernel's own plug.
+func TestMutantsOfThePlug(t *testing.T) {
+	r := mutableRig(t, Options{Kind: lab.UML, Nodes: 2})
+	innocent(t, r, ordinary)
+	guilty(t, r, []mutant.Mistake{mutant.OnlyIP, mutant.SecondBuffer})
+}
+
 // mutableRig is one that can be told to make mistakes, with its guest protected and asked.
 func mutableRig(t *testing.T, o Options) *Rig {
 	o.Mutants = true
