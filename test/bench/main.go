@@ -26,7 +26,7 @@ type section struct {
 }
 
 // sections are all there are, in the order in which they run.
-var sections = []section{path, failover}
+var sections = []section{path, failover, packets}
 
 // run is what a section works with.
 type run struct {
@@ -42,6 +42,13 @@ func (r *run) say(format string, args ...any) {
 
 func main() {
 	lab.Init()
+	if len(os.Args) == 3 && os.Args[1] == releaseOrder {
+		if err := printReleases(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	only := flag.String("only", "", "sections, separated by commas (default: all): "+strings.Join(names(), ", "))
 	out := flag.String("out", "out/bench", "directory for results and logs")
 	flag.Parse()

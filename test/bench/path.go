@@ -101,10 +101,11 @@ func (p *pathLab) begin(ctx context.Context) error {
 	return p.StartGuest(ctx, "h1", p.memoryMiB)
 }
 
-// protectedFor protects g1 anew, calls during with its measurements when it has just
-// become protected and again after a time, and ends the protection.
-func (p *pathLab) protectedFor(ctx context.Context, d time.Duration, during func() error) (agent.Stats, error) {
-	if text, err := p.Hamgr(ctx, "h1", "protect", "g1", "--epoch", epoch.String()); err != nil {
+// protectedFor protects g1 anew, with these options more, calls during with its
+// measurements when it has just become protected and again after a time, and ends the
+// protection.
+func (p *pathLab) protectedFor(ctx context.Context, d time.Duration, during func() error, options ...string) (agent.Stats, error) {
+	if text, err := p.Hamgr(ctx, "h1", append([]string{"protect", "g1", "--epoch", epoch.String()}, options...)...); err != nil {
 		return agent.Stats{}, fmt.Errorf("%w: %s", err, text)
 	}
 	if err := during(); err != nil {
