@@ -1,0 +1,120 @@
+package commit
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/core"
+	"github.com/hamgr/hamgr/hamgr/trace"
+)
+
+// window is a time in which requests may be lost on their way.
+type window struct {
+	mac         string // to this NIC; empty: to any
+	from, until time.Time
+}
+
+// nobody is when requests may have reached nobody who could keep them.
+func (c *checker) nobody() (out []window) {
+	for _, f := range c.Faults {
+		from, until := f.From.Add(-c.Way), f.Until.Add(c.Way)
+		switch {
+		case !c.timeline.had(f.Host, f.From, f.Until):
+		case f.What == AgentKilled:
+			from, until = c.withoutAgent(f)
+			out = append(out, window{"", from.Add(-c.Way), until})
+		case f.What == LinkDown || f.What == PowerOff:
+			out = append(out, window{"", from, until})
+		case f.What == GuestKilled || c.movedAfter(f):
+			out = append(out, c.untilSeen(f.Host, from)...)
+		}
+	}
+	for host, o := range c.timeline.hosts { // a host that was given up, and lives
+		for _, e := range c.timeline.events {
+			if e.Kind == trace.Restored && o.find(e) >= 0 && !c.off(host, e.Time) {
+				out = append(out, c.untilSeen(host, e.Time.Add(-c.Way))...)
+			}
+		}
+	}
+	return out
+}
+
+// off says that a host had lost power, and not run again before an instant.
+func (c *checker) off(host string, at time.Time) bool {
+	return slices.ContainsFunc(c.Faults, func(f Fault) bool {
+		return f.What == PowerOff && f.Host == host && f.From.Before(at) && !c.timeline.had(host, f.Until.Add(c.Answer), at)
+	})
+}
+
+// untilSeen is from an instant until the network has first seen each NIC at another host.
+func (c *checker) untilSeen(host string, from time.Time) (out []window) {
+	for _, mac := range c.MACs {
+		until := c.end()
+		for _, p := range c.packets {
+			if p.Device == "" && p.src == mac && p.Host != host && p.Time.After(from) {
+				until = p.Time.Add(c.Clocks)
+				break
+			}
+		}
+		out = append(out, window{mac, from, until})
+	}
+	return out
+}
+
+// movedAfter says that a host lost its guest to another one while it was cut off.
+func (c *checker) movedAfter(f Fault) bool {
+	return slices.ContainsFunc(c.timeline.orders, func(o trace.Event) bool {
+		return o.Time.After(f.From) && o.Time.Before(f.Until.Add(c.Answer)) && o.Phase == string(core.Recovering) && o.Primary != f.Host
+	})
+}
+
+func (c *checker) starting() []window {
+	ws := c.timeline.starts()
+	for i := range ws {
+		ws[i].from, ws[i].until = ws[i].from.Add(-c.Way), ws[i].until.Add(c.Way)
+	}
+	return ws
+}
+
+// stops are, for each NIC, the ends of epochs before which the guest had not taken all that
+// was queued for it: there QEMU throws one packet away.
+func (c *checker) stops() (out []window) {
+	last := map[string]time.Time{}
+	for _, e := range c.timeline.events {
+		if e.Kind != trace.Boundary {
+			continue
+		}
+		for _, mac := range c.MACs {
+			if e.Queued {
+				out = append(out, window{mac, last[e.Node].Add(-c.Way), e.Time})
+			}
+		}
+		last[e.Node] = e.Time
+	}
+	return out
+}
+
+func (x window) has(w word) bool {
+	return !w.at.Before(x.from) && !w.at.After(x.until) && (x.mac == "" || x.mac == w.mac)
+}
+
+// within counts the transmissions in any of the windows.
+func within(ws []word, windows []window) (n int) {
+	for _, w := range ws {
+		if slices.ContainsFunc(windows, func(x window) bool { return x.has(w) }) {
+			n++
+		}
+	}
+	return n
+}
+
+// useUp finds a window for one of the transmissions, which then has room for no other.
+func useUp(ws []word, windows []window) bool {
+	for _, w := range ws {
+		if i := slices.IndexFunc(windows, func(x window) bool { return x.has(w) }); i >= 0 {
+			windows[i] = window{} // in no time
+			return true
+		}
+	}
+	return false
+}
