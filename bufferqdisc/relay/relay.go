@@ -3,12 +3,10 @@ package relay
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"sync/atomic"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
-	"github.com/hamgr/hamgr/internal/mutant"
 )
 
 // Relay buffers the output of some taps, all of one guest.
@@ -39,9 +37,6 @@ type Relay struct {
 	broken error
 	last   hook.Stats // once cut or closed
 }
-
-// counters are of packets that were read.
-type counters struct{ released, releasedBytes, dropped, droppedBytes atomic.Uint64 }
 
 type state int
 
@@ -164,59 +159,6 @@ func (r *Relay) EndEpoch() (uint64, error) {
 	return r.epoch - 1, nil
 }
 
-// Release sends an epoch and all before it, in order. ErrNotEnded for an epoch under
-// way or to come; nothing is sent then. It may be called again after an error.
-func (r *Relay) Release(epoch uint64) error {
-	r.sending.Lock()
-	defer r.sending.Unlock()
-	upTo, err := r.mayRelease(epoch)
-	if err != nil {
-		return fmt.Errorf("release %d: %w", epoch, err)
-	}
-	if upTo == nil {
-		return nil // it has gone already
-	}
-	last := epoch
-	if mutant.Is(mutant.SecondBuffer) {
-		last++
-	}
-	var errs []error
-	for _, n := range r.nics {
-		errs = append(errs, n.letGo(last, *upTo))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("release %d: %w", epoch, err)
-	}
-	r.released(epoch, *upTo)
-	return nil
-}
-
-// mayRelease says how much had come in at the end of the epoch, nil if it is not held.
-func (r *Relay) mayRelease(epoch uint64) (*level, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if epoch >= r.epoch {
-		return nil, fmt.Errorf("%w; %d is under way", hook.ErrNotEnded, r.epoch)
-	}
-	if err := r.usableLocked(); err != nil || r.state == open {
-		return nil, err
-	}
-	if err := r.checkLocked(); err != nil {
-		return nil, err
-	}
-	if l, ok := r.ends[epoch]; ok {
-		return &l, nil
-	}
-	return nil, nil
-}
-
-func (r *Relay) released(epoch uint64, upTo level) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.meter.empty(upTo)
-	maps.DeleteFunc(r.ends, func(e uint64, _ level) bool { return e <= epoch })
-}
-
 // Open lets everything go and gives the taps their direct path back. After an error
 // some NICs may be open, and Open may be called again.
 func (r *Relay) Open() error {
@@ -309,37 +251,6 @@ func (r *Relay) Leave() error {
 		return r.Teardown()
 	}
 	return r.Abandon()
-}
-
-// Stats may be called at any time.
-func (r *Relay) Stats() hook.Stats {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.state == cut || r.state == closed {
-		return r.last
-	}
-	return r.statsLocked()
-}
-
-func (r *Relay) statsLocked() hook.Stats {
-	c, m, held := &r.count, r.meter.shared(), r.meter.held()
-	return hook.Stats{
-		Backend: "relay", Holding: r.state == holding,
-		HeldPackets: held.packets, HeldBytes: held.bytes,
-		Released: c.released.Load(), ReleasedBytes: c.releasedBytes.Load(),
-		Dropped:      c.dropped.Load() + m.dropped.Load() + r.missingLocked(),
-		DroppedBytes: c.droppedBytes.Load() + m.droppedBytes.Load(),
-	}
-}
-
-// missingLocked asks the kernel what the hold TAPs' queues had no room for.
-func (r *Relay) missingLocked() (sum uint64) {
-	for _, n := range r.nics {
-		if l, err := r.h.LinkByIndex(n.hold.index); err == nil && l.Attrs().Statistics != nil {
-			sum += l.Attrs().Statistics.TxDropped
-		}
-	}
-	return sum
 }
 
 func (r *Relay) usableLocked() error {

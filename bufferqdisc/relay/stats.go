@@ -1,0 +1,41 @@
+package relay
+
+import (
+	"sync/atomic"
+
+	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
+)
+
+// counters are of packets that were read.
+type counters struct{ released, releasedBytes, dropped, droppedBytes atomic.Uint64 }
+
+// Stats may be called at any time.
+func (r *Relay) Stats() hook.Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state == cut || r.state == closed {
+		return r.last
+	}
+	return r.statsLocked()
+}
+
+func (r *Relay) statsLocked() hook.Stats {
+	c, m, held := &r.count, r.meter.shared(), r.meter.held()
+	return hook.Stats{
+		Backend: "relay", Holding: r.state == holding,
+		HeldPackets: held.packets, HeldBytes: held.bytes,
+		Released: c.released.Load(), ReleasedBytes: c.releasedBytes.Load(),
+		Dropped:      c.dropped.Load() + m.dropped.Load() + r.missingLocked(),
+		DroppedBytes: c.droppedBytes.Load() + m.droppedBytes.Load(),
+	}
+}
+
+// missingLocked asks the kernel what the hold TAPs' queues had no room for.
+func (r *Relay) missingLocked() (sum uint64) {
+	for _, n := range r.nics {
+		if l, err := r.h.LinkByIndex(n.hold.index); err == nil && l.Attrs().Statistics != nil {
+			sum += l.Attrs().Statistics.TxDropped
+		}
+	}
+	return sum
+}
