@@ -57,6 +57,7 @@ type Agent struct {
 	told      uint64     // index of the state that the jobs were told of last
 	primaries map[string]*primary
 	backups   map[string]*backup
+	gates     map[string]*bufferqdisc.Gate // of guests that were restored here and have no job yet
 	delivered map[string]input.KeeperStats // what guests that were restored here were given
 	ends      map[string]domain.End        // how a primary's guest last ended, by libvirt's events
 	orders    map[string]trace.Event       // the last one traced of each protection
@@ -67,7 +68,7 @@ type Agent struct {
 func New(cfg Config, cluster Cluster) *Agent {
 	return &Agent{
 		cfg: cfg, cluster: cluster, log: cfg.Log.With("part", "agent"),
-		primaries: map[string]*primary{}, backups: map[string]*backup{}, delivered: map[string]input.KeeperStats{}, ends: map[string]domain.End{}, orders: map[string]trace.Event{}, ready: make(chan struct{}),
+		primaries: map[string]*primary{}, backups: map[string]*backup{}, gates: map[string]*bufferqdisc.Gate{}, delivered: map[string]input.KeeperStats{}, ends: map[string]domain.End{}, orders: map[string]trace.Event{}, ready: make(chan struct{}),
 	}
 }
 
@@ -142,6 +143,7 @@ func (a *Agent) extendLeases(ctx context.Context) {
 		a.mu.Lock()
 		jobs := slices.Collect(maps.Values(a.primaries))
 		a.mu.Unlock()
+		a.extendRestored()
 		for _, job := range jobs {
 			if job.gated() {
 				job.extendLease(a.lease(job))

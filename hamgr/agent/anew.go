@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hamgr/hamgr/hamgr/agent/rules"
@@ -26,8 +27,25 @@ func (p *primary) startAnew(ctx context.Context, o core.Protection) (core.Comman
 	defer cancel()
 	p.agent.forgetEnd(o.Domain)
 	p.log.Warn("starting a lost guest anew", "generation", o.Generation)
-	if err := p.agent.host.Start(ctx, p.agent.cluster.State().Definitions[o.Domain]); err != nil {
-		c.Kind, c.Cause = core.MarkLost, "it did not start on "+o.Primary+": "+err.Error()
+	if err := p.startLeased(ctx, p.agent.cluster.State().Definitions[o.Domain]); err != nil {
+		c.Kind, c.Cause, c.Stopped = core.MarkLost, "it did not start on "+o.Primary+": "+err.Error(), true
 	}
 	return c, true
+}
+
+// startLeased starts the guest and puts the gate before it, as it may be started elsewhere
+// once this host is not heard any more. After an error it does not run.
+func (p *primary) startLeased(ctx context.Context, xml string) error {
+	if err := p.agent.host.Start(ctx, xml); err != nil {
+		return err
+	}
+	p.abandon() // of its former life
+	info, err := p.agent.host.Lookup(ctx, p.domain)
+	if err == nil {
+		err = p.setUpGate(info)
+	}
+	if err != nil {
+		return errors.Join(err, p.agent.host.Destroy(ctx, p.domain))
+	}
+	return nil
 }

@@ -286,13 +286,18 @@ func (b *backup) restore(ctx context.Context, p core.Protection, rep *storage.Re
 	defer stop()
 	running := make(chan struct{})
 	delivered := b.deliverInput(deliver, running)
-	epoch, err := b.activate(ctx, rep, p.Generation)
+	err := b.agent.gateRestored(p, b.standby.NICs)
+	var epoch uint64
+	if err == nil {
+		epoch, err = b.activate(ctx, rep, p.Generation)
+	}
 	c.Time = time.Now()
 	c.Cause = fmt.Sprintf("restored epoch %d in %d ms", epoch, c.Time.Sub(start).Milliseconds())
 	if err != nil {
 		b.log.Error("the guest could not be restored", "err", err)
 		stop()
-		b.standby.Discard()
+		c.Stopped = b.standby.Discard() == nil
+		b.agent.dropGate(p.Domain)
 		c.Kind, c.Cause = core.MarkLost, err.Error()
 	} else {
 		close(running)

@@ -92,7 +92,13 @@ func (p *primary) extendLease(until time.Time) {
 
 // enterSolo opens the output: the cluster has raised the generation, so nobody can
 // restore what these packets would contradict.
-func (p *primary) enterSolo(ctx context.Context) {
+func (p *primary) enterSolo(ctx context.Context, o core.Protection) {
+	if rules.Leased(o) {
+		if err := p.openLeased(ctx); err != nil {
+			p.log.Error("the output could not be put behind a lease; it stays as it is", "err", err)
+		}
+		return
+	}
 	if p.out.buffer == nil && p.out.gate == nil {
 		p.clear(ctx)
 		return
@@ -104,6 +110,30 @@ func (p *primary) enterSolo(ctx context.Context) {
 		return
 	}
 	p.trace(trace.Opened)
+}
+
+// openLeased opens the output behind the gate: the guest may be started elsewhere once this
+// host's lease is over.
+func (p *primary) openLeased(ctx context.Context) error {
+	info, err := p.agent.host.Lookup(ctx, p.domain)
+	if errors.Is(err, domain.ErrNoDomain) {
+		return nil // it has ended, and its taps with it
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.setUpGate(info); err != nil {
+		return err
+	}
+	if p.out.buffer == nil { // an earlier agent's may be there
+		err = bufferqdisc.ClearBuffer(taps(info))
+	} else if err = p.out.buffer.Open(); err == nil {
+		p.setOutput(func(o *output) { o.held = false })
+	}
+	if err == nil {
+		p.trace(trace.Opened)
+	}
+	return err
 }
 
 func (p *primary) open() error {

@@ -127,7 +127,7 @@ func (p *primary) run(ctx context.Context) {
 				p.clearInput(ctx)
 			}
 			p.adopt = false
-			p.enterSolo(ctx)
+			p.enterSolo(ctx, *o)
 		case rules.Finish:
 			p.report(ctx, o, func(ctx context.Context) (core.Command, bool) {
 				g := p.look(ctx, false)

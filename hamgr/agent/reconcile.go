@@ -84,6 +84,7 @@ func (a *Agent) lead(ctx context.Context, p core.Protection, adopt bool) {
 			return
 		}
 		job = newPrimary(a, p, adopt)
+		job.out.gate = a.takeGateLocked(p.Domain)
 		a.primaries[p.Domain] = job
 		job.start(ctx)
 		return

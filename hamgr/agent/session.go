@@ -11,6 +11,7 @@ import (
 
 	"github.com/hamgr/hamgr/bufferqdisc"
 	"github.com/hamgr/hamgr/bufferqdisc/input"
+	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
 	"github.com/hamgr/hamgr/hamgr/trace"
@@ -114,9 +115,10 @@ func (p *primary) cancelOnChange(ctx context.Context, cancel context.CancelCause
 
 // readyOutput finds out whether the mode can be had here before anything is sent.
 func (s *session) readyOutput() (err error) {
-	if s.order.Mode == core.Checkpoint {
+	if rules.Leased(s.order) {
 		err = s.p.setUpGate(s.info)
-	} else {
+	}
+	if err == nil && s.order.Mode == core.Buffer {
 		err = s.p.setUpBuffer(s.info)
 	}
 	return err

@@ -74,7 +74,7 @@ func (c *Cluster) lapsed(unheard, wait time.Duration, now time.Time) bool {
 // when its outcome is known; until then the node gets no lease from this leadership.
 func (c *Cluster) withhold(cmd core.Command) (settle func(error)) {
 	p, ok := c.machine.state.Load().Protections[cmd.Domain]
-	if !ok || cmd.Kind != core.FailOver {
+	if !ok || cmd.Kind != core.FailOver && cmd.Kind != core.Restart {
 		return func(error) {}
 	}
 	v := &c.voter

@@ -76,7 +76,7 @@ func synced(s State, p *Protection, _ Command) (Event, error) {
 	if s.replicaGone(*p) {
 		return Event{}, replicaLost(*p)
 	}
-	p.Refused, p.RefusedAt = nil, time.Time{}
+	p.Refused, p.RefusedAt, p.Fenced = nil, time.Time{}, true
 	return Event{Node: p.Primary, Target: p.Backup}, nil
 }
 
@@ -147,7 +147,7 @@ func aboutPrimary(_ State, p *Protection, _ Command) (Event, error) {
 }
 
 func restored(s State, p *Protection, c Command) (Event, error) {
-	p.Cold, p.Starts = false, 0
+	p.Cold, p.Starts, p.Silent = false, 0, false
 	return aboutPrimary(s, p, c)
 }
 
@@ -155,18 +155,18 @@ func restored(s State, p *Protection, c Command) (Event, error) {
 const StartsAtMost = 3
 
 // restart has a lost guest started anew. On another node, what is left of it must not be
-// able to speak.
+// able to speak: its last host says that nothing is, or keeps it behind a lease that is over.
 func restart(s State, p *Protection, c Command) (Event, error) {
 	switch _, known := s.Nodes[c.Backup]; {
 	case p.OnLoss != OnLossRestart || p.Starts >= StartsAtMost:
 		return Event{}, fmt.Errorf("%w: %q is not to be started anew (policy %q, started %d times)", ErrWrongPhase, p.Domain, p.OnLoss, p.Starts)
 	case !known:
 		return Event{}, unknownNode(c.Backup)
-	case c.Backup != p.Primary && !c.Silenced:
+	case c.Backup != p.Primary && !p.Silent && !(c.Silenced && p.Fenced):
 		return Event{}, fmt.Errorf("%w: %q may still run on %s; a start elsewhere waits for the lease there to end", ErrUnfenced, p.Domain, p.Primary)
 	}
 	failed := p.Primary
-	p.Primary, p.Cold = c.Backup, true
+	p.Primary, p.Cold, p.Silent = c.Backup, true, false
 	if p.Pinned == p.Primary {
 		p.Pinned = failed
 	}
@@ -183,5 +183,6 @@ func markLost(s State, p *Protection, c Command) (Event, error) {
 	if p.Backup, p.Boot = "", ""; p.Cold { // it did not start there
 		p.Cold, p.Refused, p.RefusedAt = false, with(p.Refused, p.Primary, c.Cause), c.Time
 	}
+	p.Silent = c.Stopped
 	return aboutPrimary(s, p, c)
 }

@@ -23,7 +23,7 @@ func Apply(s *State, index uint64, c Command) error {
 		return err
 	}
 	if changed {
-		if c.Kind == FailOver {
+		if c.Kind == FailOver || c.Kind == Restart {
 			next.Moved = index
 		}
 		event.Index, event.Time, event.Kind, event.Cause = index, c.Time, c.Kind, c.Cause
@@ -113,7 +113,7 @@ func protect(s *State, c Command) (Event, error) {
 	}
 	p.Wanted, p.Refused, p.RefusedAt = "", nil, time.Time{}
 	p.Moving, p.StayedAt, p.Degraded = false, time.Time{}, ""
-	p.Cold, p.Starts = false, 0
+	p.Cold, p.Starts, p.Fenced, p.Silent = false, 0, false, false
 	if p.OnLoss == OnLossRestart {
 		if c.Definition == "" {
 			return Event{}, fmt.Errorf("%w: %q cannot be started anew without a definition", ErrBadCommand, p.Domain)

@@ -165,12 +165,15 @@ func (d *decider) anew(p Protection) (Command, bool) {
 		return c, false
 	case !primary.dead && !refused:
 		return c, slices.Contains(d.view.Alive, p.Primary)
-	case primary.dead && (d.view.Lapsed == nil || !d.view.Lapsed(p.Primary)):
+	case p.Silent:
+	case !p.Fenced || !primary.dead || d.view.Lapsed == nil || !d.view.Lapsed(p.Primary):
 		return c, false
+	default:
+		c.Silenced = true
 	}
 	p.Pinned = "" // which is about replicas
 	where, ok := d.placement.choose(p)
-	c.Backup, c.Silenced = where, true
+	c.Backup = where
 	return c, ok
 }
 

@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-var kinds = []Kind{Protect, Unprotect, Assign, Synced, GoSolo, FailOver, Restored, MarkLost, RegisterNode, WantMode, SetMode, Move, Stay, Degraded, Drain, Undrain}
+var kinds = []Kind{Protect, Unprotect, Assign, Synced, GoSolo, FailOver, Restored, MarkLost, Restart, RegisterNode, WantMode, SetMode, Move, Stay, Degraded, Drain, Undrain}
 
 func drawCommand(t *rapid.T, s State, tick int) Command {
 	nodes := []string{"h1", "h2", "h3", "h4", ""}
@@ -23,13 +23,16 @@ func drawCommand(t *rapid.T, s State, tick int) Command {
 		Mode:     rapid.SampledFrom([]Mode{Buffer, Checkpoint}).Draw(t, "mode"),
 		Silenced: rapid.Bool().Draw(t, "silenced"),
 		Planned:  rapid.Bool().Draw(t, "planned"),
+		Stopped:  rapid.Bool().Draw(t, "stopped"),
 	}
 	// Mostly the current generation or the one before, else nothing would ever move.
 	c.Generation = s.Protections[c.Domain].Generation - uint64(rapid.SampledFrom([]int{0, 0, 0, 1, -1}).Draw(t, "behind"))
 	switch c.Kind {
 	case Protect:
 		c.Protection = &Protection{Domain: c.Domain, UUID: "u" + c.Domain, Backup: c.Backup,
-			Primary: rapid.SampledFrom(nodes).Draw(t, "primary"), Pinned: rapid.SampledFrom([]string{"", "", "h3"}).Draw(t, "pinned")}
+			Primary: rapid.SampledFrom(nodes).Draw(t, "primary"), Pinned: rapid.SampledFrom([]string{"", "", "h3"}).Draw(t, "pinned"),
+			OnLoss: rapid.SampledFrom([]LossPolicy{"", OnLossRestart}).Draw(t, "policy")}
+		c.Definition = "<domain/>"
 	case Drain, Undrain:
 		c.Node = &Node{Name: rapid.SampledFrom([]string{"h1", "h2", "h9"}).Draw(t, "drained")}
 	case RegisterNode:
@@ -63,6 +66,14 @@ func (h *history) check(t *rapid.T, before, after State, c Command) {
 	}
 	if c.Kind == FailOver && !c.Silenced && (old.Mode != Buffer || old.Wanted != "") {
 		t.Fatalf("%s was taken over while it could emit: %+v", c.Domain, old)
+	}
+	if had && has && old.Primary != now.Primary {
+		if after.Moved != after.Index {
+			t.Fatalf("%s of %s: the owner changed, and hosts that have not heard of that get leases", c.Kind, c.Domain)
+		}
+		if c.Kind == Restart && !old.Silent && !(c.Silenced && old.Fenced) {
+			t.Fatalf("%s was started on %s while it could emit on %s: %+v", c.Domain, now.Primary, old.Primary, old)
+		}
 	}
 	if has && !had && now.Generation <= h.highest[c.Domain] {
 		t.Fatalf("%s protected again with a used generation %d", c.Domain, now.Generation)

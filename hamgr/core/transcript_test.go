@@ -142,6 +142,7 @@ func (w *world) do(line string) string {
 	}
 	c := Command{Kind: Kind(verb), Domain: a.pos[0], Backup: a.keys["backup"], Cause: a.keys["cause"]}
 	c.Mode, c.Silenced, c.Planned = Mode(a.keys["mode"]), a.keys["silenced"] == "yes", a.keys["planned"] == "yes"
+	c.Stopped = a.keys["stopped"] == "yes"
 	c.Generation, _ = strconv.ParseUint(a.keys["gen"], 10, 64)
 	return w.apply(c)
 }

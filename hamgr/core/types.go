@@ -66,6 +66,8 @@ type Protection struct {
 	Degraded   string            `json:"degraded,omitempty"` // protected, but less well than ordered: why
 	OnLoss     LossPolicy        `json:"on_loss,omitempty"`  // empty: stop
 	Cold       bool              `json:"cold,omitempty"`     // recovering: it is started anew, not restored
+	Fenced     bool              `json:"fenced,omitempty"`   // it was protected before: its output is held, or behind a lease, since
+	Silent     bool              `json:"silent,omitempty"`   // lost: its primary has said that no copy runs there
 	Starts     int               `json:"starts,omitempty"`   // anew, since it last ran
 	Refused    map[string]string `json:"refused,omitempty"`  // nodes that could not take it, and why
 	RefusedAt  time.Time         `json:"refused_at,omitzero"`
@@ -146,10 +148,11 @@ type Command struct {
 	Protection *Protection `json:"protection,omitempty"` // Protect
 	Definition string      `json:"definition,omitempty"` // Protect: for State.Definitions
 	Mode       Mode        `json:"mode,omitempty"`       // WantMode, SetMode
-	// Silenced, of FailOver, Restart and MarkLost: the primary cannot emit, its output held or not, as its lease
-	// is over or its QEMU has ended.
+	// Silenced, of FailOver, Restart and MarkLost: the primary cannot emit, its output held or
+	// not, as its lease is over or its QEMU has ended.
 	Silenced bool `json:"silenced,omitempty"`
 	Planned  bool `json:"planned,omitempty"` // of FailOver: the answer to Move
+	Stopped  bool `json:"stopped,omitempty"` // of MarkLost: its primary says that no copy runs there
 }
 
 // State is all the cluster has agreed on.

@@ -27,3 +27,11 @@ func ModeStep(o core.Protection, held bool, asked core.Mode) (tell, closeGate bo
 // one and the same reconciled state: a node that has heard of a failover and not acted on
 // it yet does not know of it.
 func MayExtend(node string, o *core.Protection) bool { return o != nil && o.Primary == node }
+
+// Leased says that the output of a guest is to be behind the gate wherever nothing is held:
+// in phases in which another node may be told to let a copy speak once this one's lease is
+// over. Of a guest that stays lost when it is lost, none speaks but this one in solo.
+func Leased(o core.Protection) bool {
+	session := o.Phase == core.Syncing || o.Phase == core.Protected
+	return o.OnLoss == core.OnLossRestart || o.Mode == core.Checkpoint && session
+}

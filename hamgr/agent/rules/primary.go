@@ -86,11 +86,12 @@ func AfterSession(o core.Protection, g Guest, cause string) core.Command {
 	case g == Ended:
 		c.Kind, c.Cause = core.Unprotect, "the guest was shut down"
 	case g == Panicked: // and would again: its replica is of a moment before
-		c.Kind, c.Cause, c.Silenced = core.MarkLost, "the kernel of "+o.Domain+" panicked on "+o.Primary, true
+		c.Kind, c.Cause = core.MarkLost, "the kernel of "+o.Domain+" panicked on "+o.Primary
+		c.Silenced, c.Stopped = true, true
 	case g == Crashed:
-		c.Kind, c.Cause = core.MarkLost, "QEMU of "+o.Domain+" died on "+o.Primary
+		c.Kind, c.Cause, c.Stopped = core.MarkLost, "QEMU of "+o.Domain+" died on "+o.Primary, true
 		if o.Phase == core.Protected {
-			c.Kind, c.Silenced = core.FailOver, true // it cannot emit any more
+			c.Kind, c.Silenced, c.Stopped = core.FailOver, true, false // it cannot emit any more
 		}
 	default:
 		c.Kind, c.Backup = core.GoSolo, o.Backup
@@ -103,7 +104,7 @@ func AfterSession(o core.Protection, g Guest, cause string) core.Command {
 func AfterRestore(o core.Protection, g Guest) core.Command {
 	c := core.Command{Kind: core.Restored, Domain: o.Domain, Generation: o.Generation}
 	if g != Running {
-		c.Kind, c.Cause = core.MarkLost, "the replica on "+o.Primary+" was lost before it could be restored"
+		c.Kind, c.Stopped, c.Cause = core.MarkLost, true, "the replica on "+o.Primary+" was lost before it could be restored"
 	}
 	return c
 }

@@ -66,11 +66,11 @@ func TestADeadGuestIsNotLeftAlone(t *testing.T) {
 		{core.Protected, Panicked, core.MarkLost},
 	} {
 		got := AfterSession(order(c.phase), c.guest, "why")
-		if got.Kind != c.want || got.Generation != 4 || got.Silenced != (c.want == core.FailOver || c.guest == Panicked) {
+		if got.Kind != c.want || got.Generation != 4 || got.Silenced != (c.want == core.FailOver || c.guest == Panicked) || got.Stopped != (c.want == core.MarkLost) {
 			t.Errorf("%s, guest %v: %+v", c.phase, c.guest, got)
 		}
 	}
-	if c := AfterRestore(order(core.Recovering), Unknown); c.Kind != core.MarkLost {
+	if c := AfterRestore(order(core.Recovering), Unknown); c.Kind != core.MarkLost || !c.Stopped {
 		t.Errorf("restored, though nobody has seen it: %+v", c)
 	}
 }
@@ -148,5 +148,29 @@ func TestReplicas(t *testing.T) {
 	if Obsolete("h2", r, over, true) || Obsolete("h2", r, order(core.Protected), true) ||
 		!Obsolete("h2", r, solo, true) || !Obsolete("h2", r, core.Protection{}, false) {
 		t.Error("obsolete")
+	}
+}
+
+func TestLeased(t *testing.T) {
+	for _, c := range []struct {
+		phase core.Phase
+		mode  core.Mode
+		loss  core.LossPolicy
+		want  bool
+	}{
+		{core.Protected, core.Buffer, core.OnLossStop, false},
+		{core.Solo, core.Buffer, "", false},
+		{core.Syncing, core.Checkpoint, "", true},
+		{core.Protected, core.Checkpoint, "", true},
+		{core.Solo, core.Checkpoint, "", false}, // nobody may take it from here
+		{core.Solo, core.Buffer, core.OnLossRestart, true},
+		{core.Syncing, core.Buffer, core.OnLossRestart, true},
+		{core.Recovering, core.Buffer, core.OnLossRestart, true},
+	} {
+		o := order(c.phase)
+		o.Mode, o.OnLoss = c.mode, c.loss
+		if got := Leased(o); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
 	}
 }
