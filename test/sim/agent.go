@@ -185,6 +185,7 @@ func (a *agent) clearFenced(i int) {
 		return
 	}
 	a.p.note("ends a fenced copy of %s", domains[i])
+	a.p.w.checkEnds(c)
 	c.die()
 }
 
@@ -201,6 +202,7 @@ func (a *agent) clearEnded(i int) {
 		c.clear()
 	case rules.Fence:
 		a.p.note("ends a stale copy of %s", domains[i])
+		a.p.w.checkEnds(c)
 		c.die()
 	}
 }

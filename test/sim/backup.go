@@ -180,6 +180,8 @@ func (b *backup) apply(f *frame) {
 		}
 	}
 	r.epoch, r.branch, r.count = f.epoch, f.branch, f.count
+	at := &b.a.p.w.vms[b.vm].branches[f.branch]
+	at.committed = max(at.committed, f.count)
 	b.a.p.w.checkWhole(b)
 }
 
@@ -224,13 +226,18 @@ func (b *backup) takeOver(p *core.Protection) {
 func (b *backup) restored() {
 	p, r := b.a.p, &b.replica
 	if r.epoch == 0 || p.copies[b.vm] != nil {
-		b.finish(core.Command{Kind: core.MarkLost, Cause: "the guest could not be restored"})
+		b.finish(core.Command{Kind: core.MarkLost, Silenced: true, Cause: "the guest could not be restored"})
 		return
 	}
 	g := p.w.vms[b.vm]
 	p.note("restores %s from checkpoint %d of generation %d", domains[b.vm], r.epoch, b.gen)
 	p.w.checkRestore(g, b)
 	g.restore(p.host, r)
+	if o := p.w.stateAt(g, b.as); o != nil && p.w.leased(*o) { // before its taps come up
+		c := p.copies[b.vm]
+		c.tap.gate = true
+		c.setGate(p.host.moment(p.leaseEnd()))
+	}
 	b.stage = announcing
 	b.later(p.w.between(time.Millisecond, 30*time.Millisecond))
 }

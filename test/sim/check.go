@@ -65,13 +65,28 @@ func (g *vm) restore(h *host, r *replica) {
 	g.run(h, g.line, r.count, r.mem)
 }
 
+// anew starts the guest without its memory. What its former life had said by its last
+// checkpoint may still be on its way.
+func (g *vm) anew(h *host) {
+	g.branches = append(g.branches, branch{parent: g.line, fork: g.branches[g.line].committed})
+	g.line = len(g.branches) - 1
+	g.run(h, g.line, 0, [pages]uint64{})
+}
+
+// checkGiven is I3 at the moment at which a copy is let run.
+func (w *World) checkGiven(g *vm, on *process, gen uint64) bool {
+	p := w.stateAt(g, gen)
+	if p != nil && p.Primary == on.name && p.Phase == core.Recovering {
+		return true
+	}
+	w.harmed("I3", "%s runs %s under generation %d, which no majority has given to it", on.name, domains[g.id], gen)
+	return false
+}
+
 // checkRestore is I1, I3 and I4 at the moment at which a copy is let run.
 func (w *World) checkRestore(g *vm, b *backup) {
 	w.checkWhole(b)
-	p := w.stateAt(g, b.as)
-	given := p != nil && p.Primary == b.a.p.name && p.Phase == core.Recovering
-	if !given && w.mutant != FailoverWithoutRaft { // which is to be found by what it does
-		w.harmed("I3", "%s runs %s under generation %d, which no majority has given to it", b.a.p.name, domains[g.id], b.as)
+	if w.mutant != FailoverWithoutRaft && !w.checkGiven(g, b.a.p, b.as) { // which is to be found by what it does
 		return
 	}
 	r := &b.replica
@@ -174,16 +189,20 @@ func (w *World) checkDecision(before, now *state) {
 			w.harmed("I3", "generation %d of %s was %s -> %s and becomes generation %d, %s -> %s", was.Generation, domains[i],
 				was.Primary, was.Backup, is.Generation, is.Primary, is.Backup)
 		}
+		w.checkOrder(was, is, now.order)
 		g.free = is == nil
 		g.gone = g.free && g.running == 0 // the operator has given up what there was to restore it from
 		switch now.order.Kind {
 		case core.FailOver:
 			w.stats.Failovers++
+			w.checkTakeover(g, is)
 			w.checkTarget(g, was, is, now)
 			if now.order.Planned {
 				w.stats.Moves++
 				w.checkMove(g, was, is)
 			}
+		case core.Restart:
+			w.checkTakeover(g, is)
 		case core.GoSolo:
 			w.stats.Solos++
 		case core.Synced:
@@ -193,12 +212,45 @@ func (w *World) checkDecision(before, now *state) {
 	w.checkDoom()
 }
 
+// checkTakeover is I2 at the moment at which a guest gets another owner: whatever is left of
+// it elsewhere is not heard any more, and cannot be until its host knows.
+func (w *World) checkTakeover(g *vm, is *core.Protection) {
+	for _, h := range w.hosts {
+		if c := h.copies[g.id]; c != nil && c.emits() && h.name != is.Primary {
+			w.harmed("I2", "%s is given to %s while it can be heard on %s", domains[g.id], is.Primary, h.name)
+		}
+	}
+}
+
+// checkEnds: hamgr ends copies that are another's, or nobody's, and not the guest itself.
+func (w *World) checkEnds(c *copy) {
+	s := w.ledger.newest()
+	owner := s.s.Ended[domains[c.vm.id]].Primary
+	if p := s.p[c.vm.id]; p != nil {
+		owner = p.Primary
+	}
+	if owner == c.host.name {
+		w.harmed("harm", "%s ends %s, which is its own", owner, domains[c.vm.id])
+	}
+}
+
 // checkTarget: a failover never goes to a host whose replica is known to be gone, while
 // the guest still runs elsewhere.
 func (w *World) checkTarget(g *vm, was, is *core.Protection, now *state) {
 	alive := w.hosts[hostOf(was.Primary)].copies[g.id] != nil
 	if alive && !w.restorable(g, is.Primary, was.Generation) && now.s.Nodes[is.Primary].Boot != g.boot {
 		w.harmed("harm", "%s lives on %s and is given to %s, whose hamgr was restarted and has no replica", domains[g.id], was.Primary, is.Primary)
+	}
+}
+
+// checkOrder is I3: what was decided on one generation changes nothing in another; and a
+// guest with a replica is not given up.
+func (w *World) checkOrder(was, is *core.Protection, o *order) {
+	if was != nil && o.Generation > 0 && o.Generation != was.Generation {
+		w.harmed("I3", "%s of %s was decided on generation %d and takes effect in %d", o.Kind, o.Domain, o.Generation, was.Generation)
+	}
+	if g := w.vms[vmOf(o.Domain)]; o.Kind == core.MarkLost && was.Phase == core.Protected && w.restorable(g, was.Backup, was.Generation) {
+		w.harmed("harm", "%s is given up, though %s has its replica", o.Domain, was.Backup)
 	}
 }
 
@@ -310,6 +362,7 @@ func (w *World) settled() bool {
 	if w.well <= 6 {
 		return false
 	}
+	w.checkLeft()
 	for _, g := range w.vms {
 		if g.running == 0 && g.doomed != "" {
 			if w.stats.Lost++; g.forsaken {
@@ -318,6 +371,21 @@ func (w *World) settled() bool {
 		}
 	}
 	return true
+}
+
+// checkLeft is I7: nothing half-done stays behind.
+func (w *World) checkLeft() {
+	for _, h := range w.hosts {
+		for i, g := range w.vms {
+			if h.proc == nil {
+				continue
+			}
+			p, b := g.agreed(), h.proc.agent.backups[i]
+			if b != nil && (p == nil || p.Backup != h.name || p.Generation != b.gen) {
+				w.harmed("I7", "%s keeps a replica of %s, generation %d, that nobody needs", h.name, domains[i], b.gen)
+			}
+		}
+	}
 }
 
 // unserved says what is wrong with a guest; "": all is well.
@@ -330,12 +398,14 @@ func (g *vm) unserved() string {
 		return fmt.Sprintf("not protected any more, and %d copies run", g.running)
 	case p == nil:
 		return g.mute()
-	case g.doomed != "" && p.Phase == core.Lost && g.running == 0:
+	case g.doomed != "" && p.Phase == core.Lost && g.running == 0 && (p.OnLoss != core.OnLossRestart || p.Starts == core.StartsAtMost):
 		return ""
 	case p.Phase != core.Protected:
 		return fmt.Sprintf("it is %s (generation %d, %s -> %s)", p.Phase, p.Generation, p.Primary, orNobody(p.Backup))
 	case g.running != 1:
 		return fmt.Sprintf("%d copies run", g.running)
+	case p.Wanted != "":
+		return fmt.Sprintf("it was to be in mode %s", p.Wanted)
 	case g.heard < g.w.healed:
 		return "nothing was heard of it since"
 	}

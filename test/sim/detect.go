@@ -24,6 +24,7 @@ func (p *process) startDetector() {
 	}
 	p.table.SetPeers(peers, p.clock())
 	p.holder = lease.NewHolder(p.name, p.incarnation)
+	p.table.Detour(detour)
 	if p.w.schedule.Seasoned {
 		p.table.Adapt(patienceMin)
 		if p.inc == 1 {
@@ -72,6 +73,9 @@ func (p *process) beat() {
 		b := p.w.beats.get()
 		*b = beat{Heartbeat: hb, echo: p.lead.complete(h.id, p.table.Echo(h.name))}
 		p.w.send(p.id, h.id, beatGot, b)
+		if p.w.schedule.Second && p.dark == 0 && h.dark == 0 && h.up {
+			p.w.after(p.w.delay(), event{kind: secondGot, to: uint8(h.id), from: uint8(p.id), msg: b})
+		}
 	}
 }
 
@@ -90,6 +94,12 @@ func (p *process) beatGot(b *beat) {
 		p.lead.poke()
 	}
 	p.holder.Heard(b.Sender, b.echo)
+}
+
+func (p *process) secondGot(b *beat) {
+	if p.table.HeardSecond(b.Heartbeat, p.clock()) {
+		p.lead.poke()
+	}
 }
 
 // leaseEnd is detector.go's Lease, as serve.go asks for it.

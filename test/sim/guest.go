@@ -32,6 +32,8 @@ type branch struct {
 	parent int
 	fork   uint64 // the count of the parent at which it began
 	seen   uint64 // the highest count that reached the network
+	// committed is the highest count of a checkpoint.
+	committed uint64
 }
 
 const pages = 4

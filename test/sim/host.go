@@ -204,6 +204,8 @@ func (h *host) toProcess(e *event) {
 		p.beat()
 	case beatGot:
 		p.beatGot(e.msg.(*beat))
+	case secondGot:
+		p.secondGot(e.msg.(*beat))
 	case raftTimer, rpcGot:
 		p.raft.handle(e)
 	case submitTimer:

@@ -88,7 +88,11 @@ func (w *World) firstLog() []entry {
 		if g.Pinned >= 0 {
 			p.Pinned = names[g.Pinned]
 		}
-		add(core.Command{Kind: core.Protect, Domain: p.Domain, Protection: &p})
+		c := core.Command{Kind: core.Protect, Domain: p.Domain, Protection: &p}
+		if g.Anew {
+			p.OnLoss, c.Definition = core.OnLossRestart, "<domain/>"
+		}
+		add(c)
 		w.vms = append(w.vms, newVM(w, i, w.hosts[g.Primary]))
 	}
 	return log[:len(log):len(log)]

@@ -163,7 +163,7 @@ func (l *lead) submit(c core.Command, done func(outcome)) {
 		c.Time = l.p.wallClock()
 	}
 	from := -1
-	if p := l.p.raft.state.p[max(0, vmOf(c.Domain))]; c.Kind == core.FailOver && p != nil {
+	if p := l.p.raft.state.p[max(0, vmOf(c.Domain))]; (c.Kind == core.FailOver || c.Kind == core.Restart) && p != nil {
 		from = hostOf(p.Primary)
 		l.pending[from]++
 	}

@@ -14,6 +14,7 @@ const (
 	ReleaseOnSend       Mutant = "release-on-send"       // a checkpoint sent counts as committed
 	AckBeforeApply      Mutant = "acknowledge-before-apply"
 	ApplyUnstaged       Mutant = "apply-unstaged" // pages go into the replica as they come
+	AnewUnleased        Mutant = "anew-unleased"  // the open output of a guest that is started anew when lost has no lease
 	MoveRunning         Mutant = "move-running"   // a guest that is to move runs on after its last checkpoint
 	StaleCommits        Mutant = "stale-commits"  // a replica that was taken over commits on
 	HungSpared          Mutant = "hung-spared"    // a QEMU that hangs counts as ended, and is not ended
@@ -26,4 +27,4 @@ const (
 
 // Mutants are all of them.
 var Mutants = []Mutant{LeaseUnfenced, FailoverWithoutRaft, SoloWithoutRaft, ReleaseOnError, ReleaseOnSend, AckBeforeApply,
-	ApplyUnstaged, StaleCommits, HungSpared, MoveRunning, GrantWithoutMajority, GrantsDuringTakeover, TakeoverWhenElected, TakeoverWithoutWait}
+	ApplyUnstaged, StaleCommits, HungSpared, AnewUnleased, MoveRunning, GrantWithoutMajority, GrantsDuringTakeover, TakeoverWhenElected, TakeoverWithoutWait}

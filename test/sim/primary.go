@@ -118,9 +118,32 @@ func (j *job) do(d rules.Duty) {
 	case rules.Finish:
 		o := *j.order
 		j.tell(func() core.Command { return rules.AfterRestore(o, j.a.looks(j.vm)) })
+	case rules.Start:
+		o := *j.order
+		j.tell(func() core.Command { return j.startAnew(o) })
 	case rules.Stop:
 		j.over = true
 	}
+}
+
+// startAnew mirrors anew.go.
+func (j *job) startAnew(o core.Protection) core.Command {
+	c := core.Command{Kind: core.Restored, Domain: o.Domain, Generation: o.Generation}
+	p := j.a.p
+	switch {
+	case j.a.looks(j.vm) == rules.Running:
+	case p.full > 0:
+		c.Kind, c.Cause, c.Silenced = core.MarkLost, "it did not start on "+o.Primary, true
+	default:
+		g := p.w.vms[j.vm]
+		p.note("starts %s anew", o.Domain)
+		p.w.checkGiven(g, p, o.Generation)
+		g.anew(p.host)
+		if p.w.leased(o) {
+			j.setUpGate(j.copy())
+		}
+	}
+	return c
 }
 
 // sessionEnded says to the cluster why no checkpoints flow any more.
@@ -164,6 +187,10 @@ func (j *job) enterSolo() {
 		return
 	}
 	j.a.p.w.checkOpens(j.a.p, c, j.order)
+	if j.a.p.w.leased(*j.order) {
+		j.openBehindGate(c)
+		return
+	}
 	if j.buffer || j.gate {
 		if j.buffer {
 			c.open()
@@ -173,6 +200,26 @@ func (j *job) enterSolo() {
 	} else {
 		c.clear()
 	}
+}
+
+// leased is rules.Leased.
+func (w *World) leased(o core.Protection) bool {
+	if w.mutant == AnewUnleased {
+		o.OnLoss = core.OnLossStop
+	}
+	return rules.Leased(o)
+}
+
+// openBehindGate leaves the lease in force.
+func (j *job) openBehindGate(c *copy) {
+	if !j.gate {
+		j.setUpGate(c)
+	}
+	if j.held {
+		c.open()
+	}
+	c.tap.hold, c.tap.cut, j.held = false, false, false
+	c.setGate(j.a.p.host.moment(j.a.p.leaseEnd()))
 }
 
 func (j *job) release() {
@@ -196,6 +243,7 @@ func (j *job) fence() {
 	j.abandon()
 	if c := j.copy(); c != nil {
 		j.a.p.note("is fenced: ends its copy of %s", domains[j.vm])
+		j.a.p.w.checkEnds(c)
 		c.die()
 	}
 }

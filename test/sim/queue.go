@@ -26,6 +26,7 @@ const (
 	backupTimer // msg: *backup
 	tryTimer    // msg: *try
 	beatGot     // msg: *beat
+	secondGot   // msg: *beat, by the second path
 	rpcGot      // msg: *rpc
 	requestGot  // msg: *request
 	answerGot   // msg: *request

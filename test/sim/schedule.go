@@ -21,6 +21,7 @@ type Schedule struct {
 	Latency  time.Duration `json:"latency_ns"` // of a message, at least
 	Jitter   time.Duration `json:"jitter_ns"`  // and up to so much more
 	Loss     int           `json:"loss_permille,omitempty"`
+	Second   bool          `json:"second,omitempty"`   // heartbeats go by the guests' network too
 	Seasoned bool          `json:"seasoned,omitempty"` // the hosts have known each other for long: their patience has adapted
 	Faults   []Fault       `json:"faults"`
 	Calm     time.Duration `json:"calm_ns"` // when all faults end
@@ -61,8 +62,9 @@ func (s Schedule) has(t Target) bool {
 
 // VM is a guest that is protected from the beginning.
 type VM struct {
-	Primary int           `json:"primary"` // host
-	Pinned  int           `json:"pinned"`  // host, -1: any
+	Primary int           `json:"primary"`        // host
+	Pinned  int           `json:"pinned"`         // host, -1: any
+	Anew    bool          `json:"anew,omitempty"` // it is started anew if all is lost
 	Mode    core.Mode     `json:"mode"`
 	Epoch   time.Duration `json:"epoch_ns"`
 }
@@ -160,9 +162,11 @@ func Draw(seed uint64) Schedule {
 	case 1:
 		s.Loss = r.IntN(30)
 	}
+	s.Second = r.IntN(4) == 0
 	window, stretch := time.Second+time.Duration(r.IntN(3000))*time.Millisecond, time.Duration(1)
 	if r.IntN(40) == 0 { // long enough for a guest to be given up
 		window, stretch = core.LostAfter+window, 5
+		s.drawLoss(r)
 	}
 	at := quiet
 	for range 1 + r.IntN(maxFault)*r.IntN(maxFault)/(maxFault-1) {
@@ -194,8 +198,22 @@ func (s *Schedule) drawVMs(r *rand.Rand) {
 		if r.IntN(10) == 0 {
 			g.Pinned = (g.Primary + 1 + r.IntN(s.Hosts-1)) % s.Hosts
 		}
+		g.Anew = r.IntN(4) == 0
 		s.VMs = append(s.VMs, g)
 	}
+}
+
+// drawLoss has a guest that is to be started anew lose its backup, and then the cluster its
+// primary, for as long as it takes to be given up.
+func (s *Schedule) drawLoss(r *rand.Rand) {
+	g := r.IntN(len(s.VMs))
+	s.VMs[g].Anew = true
+	ms := func(lo, hi int) time.Duration { return time.Duration(lo+r.IntN(hi-lo)) * time.Millisecond }
+	alone := []FaultKind{CutOff, Mute, StandStill, PowerOff, KillHamgr}
+	s.Faults = append(s.Faults,
+		Fault{Kind: NoMemory, At: quiet, For: ms(8000, 14000), Target: Target(r.IntN(s.Hosts)), VM: g},
+		Fault{Kind: PowerOff, At: quiet + ms(0, 500), For: ms(500, 14000), Target: Backup + Target(g), VM: g},
+		Fault{Kind: alone[r.IntN(len(alone))], At: quiet + ms(0, 3000), For: ms(8000, 14000), Target: Primary + Target(g), VM: g})
 }
 
 // drawTakeover attacks what a lease is to keep apart, a primary whose output is not held and

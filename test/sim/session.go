@@ -50,8 +50,9 @@ func newSession(j *job) {
 	case s.c == nil:
 		s.end("the guest does not run")
 		return
-	case s.order.Mode == core.Checkpoint:
+	case j.a.p.w.leased(s.order) && !s.c.tap.cut:
 		j.setUpGate(s.c)
+		j.buffer = s.order.Mode == core.Buffer
 	case s.c.tap.cut: // bufferqdisc.ErrCut
 		s.end("the output is cut by an earlier agent")
 		return

@@ -40,10 +40,16 @@ func (s Schedule) tell(out io.Writer, m Mutant) {
 	if s.Seasoned {
 		fmt.Fprintln(out, "The hosts have known each other for long: who is regular may not be silent for long.")
 	}
+	if s.Second {
+		fmt.Fprintln(out, "Heartbeats go by the guests' network too.")
+	}
 	for i, g := range s.VMs {
 		fmt.Fprintf(out, "%s runs on %s, epochs of %s", domains[i], names[g.Primary], ms(g.Epoch))
 		if g.Mode == core.Checkpoint {
 			fmt.Fprint(out, ", output not held")
+		}
+		if g.Anew {
+			fmt.Fprint(out, ", started anew if its memory is lost")
 		}
 		if g.Pinned >= 0 {
 			fmt.Fprintf(out, ", its backup may be %s only", names[g.Pinned])

@@ -7,6 +7,7 @@ import "time"
 const (
 	suspectAfter = 500 * time.Millisecond // package lease's W
 	patienceMin  = 200 * time.Millisecond
+	detour       = time.Second     // half
 	grace        = 2 * time.Second // a quarter: for a hamgr to come back
 	refusalEvery = time.Second     // icmp_ratelimit
 
