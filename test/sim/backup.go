@@ -226,7 +226,7 @@ func (b *backup) takeOver(p *core.Protection) {
 func (b *backup) restored() {
 	p, r := b.a.p, &b.replica
 	if r.epoch == 0 || p.copies[b.vm] != nil {
-		b.finish(core.Command{Kind: core.MarkLost, Silenced: true, Cause: "the guest could not be restored"})
+		b.finish(core.Command{Kind: core.MarkLost, Stopped: true, Cause: "the guest could not be restored"})
 		return
 	}
 	g := p.w.vms[b.vm]

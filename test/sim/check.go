@@ -58,11 +58,24 @@ func (g *vm) seen(c *copy, p packet) {
 	b.seen = max(b.seen, p.count)
 }
 
-// restore starts the guest anew from a replica, as another branch.
+// restore starts the guest from a replica, as another branch. On a host that has missed that
+// it has another owner by now that is no part of its life, and must never be seen.
 func (g *vm) restore(h *host, r *replica) {
 	g.branches = append(g.branches, branch{parent: r.branch, fork: r.count})
-	g.line = len(g.branches) - 1
-	g.run(h, g.line, r.count, r.mem)
+	at := len(g.branches) - 1
+	if g.w.ownerOf(g) == h.name {
+		g.line = at
+	}
+	g.run(h, at, r.count, r.mem)
+}
+
+// ownerOf is the host that has the guest, or had it when its protection ended.
+func (w *World) ownerOf(g *vm) string {
+	s := w.ledger.newest()
+	if p := s.p[g.id]; p != nil {
+		return p.Primary
+	}
+	return s.s.Ended[domains[g.id]].Primary
 }
 
 // anew starts the guest without its memory. What its former life had said by its last
@@ -90,6 +103,9 @@ func (w *World) checkRestore(g *vm, b *backup) {
 		return
 	}
 	r := &b.replica
+	if w.ownerOf(g) != b.a.p.name {
+		return
+	}
 	for branch := g.line; branch >= 0; branch = g.branches[branch].parent {
 		seen, limit := g.branches[branch].seen, r.count
 		if branch != r.branch {
@@ -224,13 +240,8 @@ func (w *World) checkTakeover(g *vm, is *core.Protection) {
 
 // checkEnds: hamgr ends copies that are another's, or nobody's, and not the guest itself.
 func (w *World) checkEnds(c *copy) {
-	s := w.ledger.newest()
-	owner := s.s.Ended[domains[c.vm.id]].Primary
-	if p := s.p[c.vm.id]; p != nil {
-		owner = p.Primary
-	}
-	if owner == c.host.name {
-		w.harmed("harm", "%s ends %s, which is its own", owner, domains[c.vm.id])
+	if w.ownerOf(c.vm) == c.host.name {
+		w.harmed("harm", "%s ends %s, which is its own", c.host.name, domains[c.vm.id])
 	}
 }
 

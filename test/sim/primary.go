@@ -133,7 +133,7 @@ func (j *job) startAnew(o core.Protection) core.Command {
 	switch {
 	case j.a.looks(j.vm) == rules.Running:
 	case p.full > 0:
-		c.Kind, c.Cause, c.Silenced = core.MarkLost, "it did not start on "+o.Primary, true
+		c.Kind, c.Cause, c.Stopped = core.MarkLost, "it did not start on "+o.Primary, true
 	default:
 		g := p.w.vms[j.vm]
 		p.note("starts %s anew", o.Domain)
