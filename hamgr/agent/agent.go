@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hamgr/hamgr/bufferqdisc"
 	"github.com/hamgr/hamgr/bufferqdisc/input"
 	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
@@ -57,7 +56,7 @@ type Agent struct {
 	told      uint64     // index of the state that the jobs were told of last
 	primaries map[string]*primary
 	backups   map[string]*backup
-	gates     map[string]*bufferqdisc.Gate // of guests that were restored here and have no job yet
+	restored  map[string]restored          // guests without a job yet
 	delivered map[string]input.KeeperStats // what guests that were restored here were given
 	ends      map[string]domain.End        // how a primary's guest last ended, by libvirt's events
 	orders    map[string]trace.Event       // the last one traced of each protection
@@ -68,7 +67,7 @@ type Agent struct {
 func New(cfg Config, cluster Cluster) *Agent {
 	return &Agent{
 		cfg: cfg, cluster: cluster, log: cfg.Log.With("part", "agent"),
-		primaries: map[string]*primary{}, backups: map[string]*backup{}, gates: map[string]*bufferqdisc.Gate{}, delivered: map[string]input.KeeperStats{}, ends: map[string]domain.End{}, orders: map[string]trace.Event{}, ready: make(chan struct{}),
+		primaries: map[string]*primary{}, backups: map[string]*backup{}, restored: map[string]restored{}, delivered: map[string]input.KeeperStats{}, ends: map[string]domain.End{}, orders: map[string]trace.Event{}, ready: make(chan struct{}),
 	}
 }
 

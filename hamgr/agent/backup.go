@@ -286,7 +286,7 @@ func (b *backup) restore(ctx context.Context, p core.Protection, rep *storage.Re
 	defer stop()
 	running := make(chan struct{})
 	delivered := b.deliverInput(deliver, running)
-	err := b.agent.gateRestored(p, b.standby.NICs)
+	err := b.agent.noteRestored(p, b.standby.NICs)
 	var epoch uint64
 	if err == nil {
 		epoch, err = b.activate(ctx, rep, p.Generation)
@@ -297,10 +297,11 @@ func (b *backup) restore(ctx context.Context, p core.Protection, rep *storage.Re
 		b.log.Error("the guest could not be restored", "err", err)
 		stop()
 		c.Stopped = b.standby.Discard() == nil
-		b.agent.dropGate(p.Domain)
+		b.agent.forgetRestored(p.Domain)
 		c.Kind, c.Cause = core.MarkLost, err.Error()
 	} else {
 		close(running)
+		b.agent.restoredRuns(p.Domain)
 		b.trace(trace.Restored, epoch)
 		b.log.Info("restored", "epoch", epoch, "generation", p.Generation, "took", fmt.Sprintf("%+v", b.standby.Timing()))
 	}

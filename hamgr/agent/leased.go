@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"time"
@@ -11,19 +12,26 @@ import (
 	"github.com/hamgr/hamgr/hamgr/domain"
 )
 
-// gateRestored puts the gate before a guest that is about to be restored here, if it needs
-// one, while its taps are down still. The gate is the job's once there is one.
-func (a *Agent) gateRestored(p core.Protection, nics []domain.NIC) error {
-	if !rules.Leased(p) {
-		return nil
-	}
-	g, err := bufferqdisc.NewGate(p.Domain, taps(domain.Info{NICs: nics}), a.leaseOf(p.Domain))
-	if err != nil {
-		return err
+// restored is a guest that was restored here and has no job yet. While it was, the cluster
+// may have decided something else about it.
+type restored struct {
+	uuid    string
+	running bool
+	gate    *bufferqdisc.Gate // nil: it needs none
+}
+
+// noteRestored is for a guest that is about to be restored here, while its taps are down
+// still. It puts the gate before it, if it needs one.
+func (a *Agent) noteRestored(p core.Protection, nics []domain.NIC) (err error) {
+	r := restored{uuid: p.UUID}
+	if rules.Leased(p) {
+		if r.gate, err = bufferqdisc.NewGate(p.Domain, taps(domain.Info{NICs: nics}), a.leaseOf(p.Domain)); err != nil {
+			return err
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.gates[p.Domain] = g
+	a.restored[p.Domain] = r
 	return nil
 }
 
@@ -41,27 +49,54 @@ func (a *Agent) leaseOf(name string) time.Time {
 // extendRestored keeps the gates of guests open that have no job yet.
 func (a *Agent) extendRestored() {
 	a.mu.Lock()
-	gates := maps.Clone(a.gates)
+	all := maps.Clone(a.restored)
 	a.mu.Unlock()
-	for name, g := range gates {
-		if err := g.Extend(a.leaseOf(name)); err != nil && !errors.Is(err, bufferqdisc.ErrCut) {
+	for name, r := range all {
+		if r.gate == nil {
+			continue
+		}
+		if err := r.gate.Extend(a.leaseOf(name)); err != nil && !errors.Is(err, bufferqdisc.ErrCut) {
 			a.log.Error("the lease of a restored guest could not be extended; its output closes", "domain", name, "err", err)
 		}
 	}
 }
 
-// dropGate is for a guest that could not be restored.
-func (a *Agent) dropGate(name string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if g := a.takeGateLocked(name); g != nil {
-		g.Abandon()
+// settleRestoredLocked sees to guests that were restored here and are another node's by
+// now, or nobody's.
+func (a *Agent) settleRestoredLocked(ctx context.Context, s core.State) {
+	for name, r := range a.restored {
+		p, ok := s.Protections[name]
+		if !r.running || ok && p.Primary == a.cfg.Node && p.UUID == r.uuid {
+			continue // its job will see to it
+		}
+		duty := rules.Fence
+		if e, known := s.Ended[name]; !ok {
+			duty = rules.Gone(a.cfg.Node, 0, e, known)
+		}
+		delete(a.restored, name)
+		a.settle(ctx, name, r.uuid, duty)
+		if r.gate != nil {
+			r.gate.Abandon()
+		}
 	}
 }
 
-// takeGateLocked hands the gate of a restored guest over to its job.
-func (a *Agent) takeGateLocked(name string) *bufferqdisc.Gate {
-	g := a.gates[name]
-	delete(a.gates, name)
-	return g
+// restoredRuns notes that the guest runs.
+func (a *Agent) restoredRuns(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if r, ok := a.restored[name]; ok {
+		r.running = true
+		a.restored[name] = r
+	}
+}
+
+// forgetRestored is for a guest that could not be restored.
+func (a *Agent) forgetRestored(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if r := a.restored[name]; r.gate != nil {
+		r.gate.Abandon()
+	}
+	delete(a.restored, name)
 }

@@ -63,6 +63,7 @@ func (a *Agent) reconcile(ctx context.Context, s core.State, adopt bool) {
 			delete(a.ends, name)
 		}
 	}
+	a.settleRestoredLocked(ctx, s)
 	for name, b := range a.backups {
 		p, ok := s.Protections[name]
 		if b.obsolete(a.cfg.Node, p, ok) {
@@ -80,11 +81,13 @@ func (a *Agent) lead(ctx context.Context, p core.Protection, adopt bool) {
 	}
 	job := a.primaries[p.Domain]
 	if job == nil || job.stopped() {
-		if p.Phase == core.Lost && !adopt {
+		r, restored := a.restored[p.Domain]
+		if p.Phase == core.Lost && !adopt && !restored {
 			return
 		}
 		job = newPrimary(a, p, adopt)
-		job.out.gate = a.takeGateLocked(p.Domain)
+		job.out.gate = r.gate
+		delete(a.restored, p.Domain)
 		a.primaries[p.Domain] = job
 		job.start(ctx)
 		return

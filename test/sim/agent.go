@@ -13,6 +13,7 @@ type agent struct {
 	p        *process
 	jobs     [maxVMs]*job
 	backups  [maxVMs]*backup
+	restored [maxVMs]bool // and they have no job yet
 	accepted []*stream
 	token    uint32 // of the newest timer of any job
 	runs     bool   // it has begun
@@ -150,6 +151,7 @@ func (a *agent) reconcile() {
 		case adopt:
 			a.clearFenced(i)
 		}
+		a.settleRestored(i, p)
 		if b := a.backups[i]; b != nil {
 			var now core.Protection
 			if p != nil {
@@ -162,6 +164,19 @@ func (a *agent) reconcile() {
 	}
 }
 
+// settleRestored mirrors leased.go.
+func (a *agent) settleRestored(i int, p *core.Protection) {
+	if !a.restored[i] || p != nil && p.Primary == a.p.name {
+		return
+	}
+	a.restored[i] = false
+	if p != nil {
+		a.clearFenced(i)
+	} else {
+		a.clearEnded(i)
+	}
+}
+
 func (a *agent) lead(i int, p *core.Protection, adopt bool) {
 	if b := a.backups[i]; b != nil && rules.TakesOver(a.p.name, *p, b.brings()) {
 		b.takeOver(p)
@@ -171,9 +186,10 @@ func (a *agent) lead(i int, p *core.Protection, adopt bool) {
 		j.update(p)
 		return
 	}
-	if p.Phase == core.Lost && a.looks(i) != rules.Running {
+	if p.Phase == core.Lost && !adopt && !a.restored[i] {
 		return
 	}
+	a.restored[i] = false
 	a.jobs[i] = newJob(a, i, p, adopt)
 }
 

@@ -232,6 +232,7 @@ func (b *backup) restored() {
 	g := p.w.vms[b.vm]
 	p.note("restores %s from checkpoint %d of generation %d", domains[b.vm], r.epoch, b.gen)
 	p.w.checkRestore(g, b)
+	p.agent.restored[b.vm] = true
 	g.restore(p.host, r)
 	if o := p.w.stateAt(g, b.as); o != nil && p.w.leased(*o) { // before its taps come up
 		c := p.copies[b.vm]

@@ -359,6 +359,9 @@ func (w *World) settled() bool {
 	for i, g := range w.vms {
 		why := g.unserved()
 		if why == "" {
+			why = g.left(g.agreed())
+		}
+		if why == "" {
 			continue
 		}
 		w.well = 0
@@ -373,7 +376,6 @@ func (w *World) settled() bool {
 	if w.well <= 6 {
 		return false
 	}
-	w.checkLeft()
 	for _, g := range w.vms {
 		if g.running == 0 && g.doomed != "" {
 			if w.stats.Lost++; g.forsaken {
@@ -384,19 +386,18 @@ func (w *World) settled() bool {
 	return true
 }
 
-// checkLeft is I7: nothing half-done stays behind.
-func (w *World) checkLeft() {
-	for _, h := range w.hosts {
-		for i, g := range w.vms {
-			if h.proc == nil {
-				continue
-			}
-			p, b := g.agreed(), h.proc.agent.backups[i]
-			if b != nil && (p == nil || p.Backup != h.name || p.Generation != b.gen) {
-				w.harmed("I7", "%s keeps a replica of %s, generation %d, that nobody needs", h.name, domains[i], b.gen)
-			}
+// left is I7: nothing half-done stays behind.
+func (g *vm) left(p *core.Protection) string {
+	for _, h := range g.w.hosts {
+		if h.proc == nil {
+			continue
+		}
+		b := h.proc.agent.backups[g.id]
+		if b != nil && (p == nil || p.Backup != h.name || p.Generation != b.gen) {
+			return fmt.Sprintf("%s keeps a replica, of generation %d, that nobody needs", h.name, b.gen)
 		}
 	}
+	return ""
 }
 
 // unserved says what is wrong with a guest; "": all is well.
