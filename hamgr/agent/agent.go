@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hamgr/hamgr/bufferqdisc"
 	"github.com/hamgr/hamgr/bufferqdisc/input"
 	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"

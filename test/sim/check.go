@@ -71,7 +71,10 @@ func (g *vm) restore(h *host, r *replica) {
 
 // ownerOf is the host that has the guest, or had it when its protection ended.
 func (w *World) ownerOf(g *vm) string {
-	s := w.ledger.newest()
+	return g.ownerIn(w.ledger.newest())
+}
+
+func (g *vm) ownerIn(s *state) string {
 	if p := s.p[g.id]; p != nil {
 		return p.Primary
 	}
@@ -238,9 +241,10 @@ func (w *World) checkTakeover(g *vm, is *core.Protection) {
 	}
 }
 
-// checkEnds: hamgr ends copies that are another's, or nobody's, and not the guest itself.
+// checkEnds: hamgr ends copies that are another's, or nobody's, by what it knows, and not the
+// guest itself.
 func (w *World) checkEnds(c *copy) {
-	if w.ownerOf(c.vm) == c.host.name {
+	if c.vm.ownerIn(c.host.proc.agent.seen) == c.host.name {
 		w.harmed("harm", "%s ends %s, which is its own", c.host.name, domains[c.vm.id])
 	}
 }

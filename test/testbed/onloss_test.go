@@ -67,3 +67,18 @@ func TestLostGuestIsStartedAnew(t *testing.T) {
 		t.Errorf("two losses and two starts should have been said: %v", kinds)
 	}
 }
+
+// TestFailoverBehindALease: a guest that may be started anew elsewhere is behind a lease when
+// nothing holds its output. A failover of it is none the worse, and nor is the time after.
+func TestFailoverBehindALease(t *testing.T) {
+	b, c := protectedGuest(t, "--on-loss", "restart")
+	waitAnswers(t, c, 20)
+	if _, err := b.Host("h1").PowerOff(); err != nil {
+		t.Fatal(err)
+	}
+	if p := protectedAfter(t, b, 1); p.Primary != "h2" || !p.Fenced {
+		t.Errorf("%+v", p.Protection)
+	}
+	waitAnswers(t, c, 20)
+	verdict(t, b, c)
+}
