@@ -1,6 +1,7 @@
 // Package lease says until when a host may let a guest's output go by itself, where no
-// held buffer keeps it from doing so (mode checkpoint): a promise that nobody takes the
-// guest over before. It is pure: no clock, no network, no goroutine.
+// held buffer keeps it from doing so (mode checkpoint, and a guest that is started anew
+// elsewhere when it is lost): a promise that nobody takes the guest over before. It is
+// pure: no clock, no network, no goroutine.
 //
 // # Rules
 //

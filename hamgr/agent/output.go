@@ -17,7 +17,8 @@ import (
 //
 //	open    nothing does: solo, and syncing until the first checkpoint
 //	held    the buffer does: it lets go what is committed
-//	leased  the gate does: it closes when this host's lease ends (mode checkpoint)
+//	leased  the gate does: it closes when this host's lease ends (mode checkpoint, and a
+//	        guest that may be started anew elsewhere: where another would have it open)
 //	cut     nothing passes; only the cluster's word changes that
 //
 // It belongs to the job's goroutine; its buffer and gate are read by others under the
