@@ -90,7 +90,7 @@ func (p *pathLab) qemuDeaths(ctx context.Context) error {
 		if _, err := p.protectedAgain(ctx, "h1", g.Generation); err != nil {
 			return err
 		}
-		decided, _, err := p.lastFailover(ctx, "h1")
+		decided, _, err := p.LastFailover(ctx, "h1")
 		if err != nil {
 			return err
 		}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/hamgr/hamgr/hamgr/api"
-	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/test/guest/client"
 	"github.com/hamgr/hamgr/test/testbed"
 )
@@ -120,7 +119,7 @@ func (p *pathLab) outage(ctx context.Context, seed uint64, before time.Duration)
 	if _, err := p.protectedAgain(ctx, g.Backup, g.Generation); err != nil {
 		return o, err
 	}
-	decided, running, err := p.lastFailover(ctx, g.Backup)
+	decided, running, err := p.LastFailover(ctx, g.Backup)
 	if err != nil {
 		return o, err
 	}
@@ -157,24 +156,6 @@ func firstAfter(samples []client.Sample, at time.Time) (first time.Time) {
 		}
 	}
 	return first
-}
-
-// lastFailover has the times of the last one from the cluster's own events; all hosts of
-// a lab share one clock.
-func (p *pathLab) lastFailover(ctx context.Context, ask string) (decided, running time.Time, err error) {
-	events, err := p.Events(ctx, ask)
-	for _, e := range events {
-		switch e.Kind {
-		case core.FailOver:
-			decided, running = e.Time, time.Time{}
-		case core.Restored:
-			running = e.Time
-		}
-	}
-	if err == nil && (decided.IsZero() || !running.After(decided)) {
-		err = fmt.Errorf("no failover among the events: %+v", events)
-	}
-	return decided, running, err
 }
 
 // startAgain boots a host that was powered off, and waits until its node is one of the

@@ -8,11 +8,11 @@ import (
 	"github.com/hamgr/hamgr/test/bench/tapnet"
 )
 
-// packets is what the output buffer does to packets.
-var packets = section{name: "packets", limit: 15 * time.Minute, run: measurePackets}
+// packets is what the output buffer and the input handler do to packets.
+var packets = section{name: "packets", limit: 30 * time.Minute, run: measurePackets}
 
 func measurePackets(ctx context.Context, r *run) error {
-	for _, step := range []func(context.Context, *run) error{udpRate, tcpRate, releases, latencyByEpoch} {
+	for _, step := range []func(context.Context, *run) error{udpRate, tcpRate, releases, copyCost, latencyByEpoch, inputFailovers} {
 		if err := step(ctx, r); err != nil {
 			return err
 		}

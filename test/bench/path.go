@@ -124,19 +124,19 @@ func (p *pathLab) protectedFor(ctx context.Context, d time.Duration, during func
 	if _, err = p.Hamgr(ctx, "h1", "unprotect", "g1"); err != nil {
 		return stats, err
 	}
-	return stats, p.released(ctx)
+	return stats, p.released(ctx, "h1")
 }
 
-// released waits until QEMU has left its session on h1: unprotect does not.
-func (p *pathLab) released(ctx context.Context) error {
+// released waits until QEMU has left its session on a host: unprotect does not.
+func (p *pathLab) released(ctx context.Context, host string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
-		job, err := p.Host("h1").Exec(ctx, "virsh", "-q", "qemu-monitor-command", "g1", `{"execute":"query-migrate"}`)
+		job, err := p.Host(host).Exec(ctx, "virsh", "-q", "qemu-monitor-command", "g1", `{"execute":"query-migrate"}`)
 		if err != nil {
 			return err
 		}
-		state, err := p.Host("h1").Exec(ctx, "virsh", "-q", "domstate", "g1")
+		state, err := p.Host(host).Exec(ctx, "virsh", "-q", "domstate", "g1")
 		if err != nil {
 			return err
 		}

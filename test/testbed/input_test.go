@@ -1,28 +1,25 @@
 package testbed
 
 import (
-	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/hamgr/hamgr/hamgr/alarm"
 	"github.com/hamgr/hamgr/hamgr/api"
-	"github.com/hamgr/hamgr/test/guest/client"
+	"github.com/hamgr/hamgr/hamgr/core"
 )
 
-const (
-	udpClients = 20
-	// answered is how long a request may take to be answered when nothing fails.
-	answered = 300 * time.Millisecond
-)
+const udpClients = 20
 
-// TestRequestsInFlight: UDP requests that had reached the host when it lost power, and
-// whose answers nobody has seen, are answered by the restored guest. Without the input
-// handler they are lost.
-func TestRequestsInFlight(t *testing.T) {
+// TestRequestsOverAFailover: UDP requests that had reached the host when it lost power, and
+// whose answers nobody has seen, are answered by the restored guest; so are those that were
+// sent to the dead host. Without the input handler they are lost.
+func TestRequestsOverAFailover(t *testing.T) {
 	for _, in := range []string{"on", "off"} {
 		t.Run("input "+in, func(t *testing.T) {
 			b, _ := protectedGuest(t, "--input", in)
-			u, err := b.StartUDPClients(t.Context(), udpClients, 0, 2)
+			u, err := b.StartUDPClients(t.Context(), udpClients, 10*time.Millisecond, 2)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -33,48 +30,70 @@ func TestRequestsInFlight(t *testing.T) {
 			}
 			p := protectedAfter(t, b, 1)
 			waitAnswers(t, u, 20*udpClients)
-			if p, err = firstProtection(b, t); err != nil {
+			_, back, err := b.LastFailover(t.Context(), "h3")
+			if err != nil {
 				t.Fatal(err)
 			}
 			r, err := u.Stop(b)
-			if err != nil || r.Error != "" {
-				t.Fatalf("%+v, %v", r, err)
+			if err != nil {
+				t.Fatal(err)
 			}
-			before, flight, after := lostWhen(r, at)
-			t.Logf("%d requests; lost: %d before the power-off, %d in flight, %d sent after it; the new primary: %+v", r.Requests, before, flight, after, p.Stats)
-			if p.Stats == nil || p.Input != (in == "on") || (p.Stats.InputCopied > 0) != p.Input {
-				t.Errorf("input %v: %+v", p.Input, p.Stats)
+			l, err := LossesOf(r, at, back)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if in == "off" && flight == 0 {
-				t.Error("no request was in flight: this test could not have seen a loss")
-			}
-			if in == "on" && (flight > 0 || before > 0) {
-				t.Error("lost, although they had reached the host")
+			t.Logf("back after %.0f ms; of %d requests %s; the new primary: %+v", ms(back.Sub(at)), r.Requests, l, p.Stats)
+			switch {
+			case in == "off" && l.Flight+l.Window == 0:
+				t.Error("this test could not have seen a loss")
+			case in == "on" && l.Total() > 0:
+				t.Error("lost")
+			case in == "on" && (p.Stats == nil || p.Stats.InputReplayed == 0 || p.Degraded != ""):
+				t.Error("no copies delivered, or the input handler has a problem now")
 			}
 		})
 	}
 }
 
-// firstProtection is as protected now, with its primary's counters.
-func firstProtection(b *Bed, t *testing.T) (api.ProtectionStatus, error) {
-	s, err := b.Status(t.Context(), "h3")
-	if err != nil || len(s.Protections) == 0 {
-		return api.ProtectionStatus{}, fmt.Errorf("%+v, %v", s, err)
+// TestTunnelIsGone: when no copies reach the backup, the guest is protected all the same,
+// and people hear of it.
+func TestTunnelIsGone(t *testing.T) {
+	b, c := protectedGuest(t)
+	ctx := t.Context()
+	if text, err := b.Host("h1").Exec(ctx, "sh", "-c", `ip link delete "$(ip -o link show type vxlan | cut -d: -f2 | tr -d ' ')"`); err != nil {
+		t.Fatal(text, err)
 	}
-	return s.Protections[0], nil
+	s, err := b.WaitStatus(ctx, "h3", 20*time.Second, "g1 is degraded", func(_ api.Status, g *api.ProtectionStatus) bool {
+		return g != nil && g.Degraded != ""
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := s.Protections[0]; p.Phase != core.Protected || !strings.Contains(p.Degraded, "input") {
+		t.Errorf("%s, %q", p.Phase, p.Degraded)
+	}
+	awaitAlarm(t, b, alarm.Degraded)
+	if _, err := b.Host("h1").PowerOff(); err != nil {
+		t.Fatal(err)
+	}
+	if p := protectedAfter(t, b, 1); p.Degraded != "" {
+		t.Errorf("its next pair of hosts has the tunnel, and: %s", p.Degraded)
+	}
+	waitAnswers(t, c, 20)
+	verdict(t, b, c)
 }
 
-// lostWhen sorts the lost requests: those of long before a time, those under way then, those sent after it.
-func lostWhen(r client.Result, at time.Time) (before, flight, after int) {
-	for _, sent := range r.LostAt {
-		switch {
-		case sent.Before(at.Add(-answered)):
-			before++
-		case sent.Before(at):
-			flight++
-		default:
-			after++
+func awaitAlarm(t *testing.T, b *Bed, kind string) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		list, err := b.Alarms()
+		for _, a := range list {
+			if a.Event.Type == kind {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no alarm %s: %+v, %v", kind, list, err)
 		}
 	}
-	return before, flight, after
 }
