@@ -48,18 +48,28 @@ func (s *session) closeInput() {
 	s.mirror = nil
 }
 
+// beforeFirstStop has the guest's input wait for the end of the first copy, where QEMU
+// stops the guest by itself. When that will be is known only under emulation: when all
+// memory has been sent once (colo, downtimeLimit).
+func (s *session) beforeFirstStop() {
+	if !s.info.KVM {
+		s.pauseInput()
+	}
+}
+
 // pauseInput has the guest's input wait while the guest is being stopped, and returns what
 // the checkpoint contains of it. The first one begins the copies: no replica can be
 // restored before it.
-func (s *session) pauseInput(epoch uint64) []uint64 {
+func (s *session) pauseInput() []uint64 {
 	if s.mirror == nil {
 		return nil
 	}
-	if epoch == 1 {
+	if !s.copying {
 		if err := s.mirror.Start(); err != nil {
 			s.noInput(err)
 			return nil
 		}
+		s.copying = true
 	}
 	err := s.mirror.Pause(captureTimeout)
 	if s.queued = err != nil; s.queued {

@@ -48,6 +48,7 @@ type session struct {
 	mirror  *input.Mirror  // nil: the input is not copied
 	kept    wire.Committed // by the backup, in the last epoch
 	taken   []uint64       // of the input, by the guest, in the last epoch's checkpoint
+	copying bool           // mirror has been started
 	queued  bool           // input that the guest has not taken may be lost at this epoch's end
 
 	loss     inputLoss
@@ -156,7 +157,7 @@ func (s *session) arm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, precopyTimeout)
 	defer cancel()
 	client := qmp.New(qmp.NewPassthrough(s.p.agent.host.Command(s.order.Domain)))
-	sink := &precopySink{sender: s.sender, stats: s.p.stats}
+	sink := &precopySink{sender: s.sender, stats: s.p.stats, ending: s.beforeFirstStop}
 	cs, err := colo.Arm(ctx, client, colo.Options{CheckpointDelay: pollDelay, MaxBandwidth: s.p.agent.cfg.SyncBandwidth}, sink)
 	if err != nil {
 		return fmt.Errorf("checkpoints of %s: %w", s.order.Domain, err)
@@ -168,6 +169,7 @@ func (s *session) arm(ctx context.Context) error {
 	if err != nil {
 		return s.disarm(err)
 	}
+	s.resumeInput()
 	s.clock = time.Now()
 	return nil
 }
@@ -212,7 +214,7 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 	if err := sleep(ctx, time.Until(s.clock.Add(s.order.Epoch))); err != nil {
 		return err
 	}
-	taken := s.pauseInput(n)
+	taken := s.pauseInput()
 	s.clock = time.Now()
 	o, _ := s.p.current()
 	if o == nil {

@@ -23,6 +23,9 @@ func (s checkpointSink) Fill(block int, offset uint64, value byte) error {
 // flushAt bounds what the first copy keeps in memory before it is sent: 1 MiB.
 const flushAt = 256
 
+// lastPart of the first copy is more than QEMU can have written of it and the sink not read.
+const lastPart = 8 << 20
+
 // precopySink sends the first copy while it is read.
 type precopySink struct {
 	sender *wire.Sender
@@ -30,6 +33,7 @@ type precopySink struct {
 	stats  *stats
 	total  uint64
 	done   uint64
+	ending func() // called once, when no more than lastPart is to come
 }
 
 // Layout announces the memory before its first page.
@@ -54,6 +58,10 @@ func (s *precopySink) Fill(block int, offset uint64, value byte) error {
 
 func (s *precopySink) progress() error {
 	s.done += colo.PageSize
+	if s.ending != nil && s.done+lastPart >= s.total {
+		s.ending()
+		s.ending = nil
+	}
 	if s.pages.Count() < flushAt {
 		return nil
 	}
