@@ -9,8 +9,10 @@ import (
 
 // Clear removes what an earlier process left for these taps: copies, a hold, a cut. A tap
 // that is gone has nothing left. Other people's filters stay.
-func Clear(taps []string) error {
-	h, err := hook.Handle()
+func Clear(taps []string) error { return clearTaps(dial, taps) }
+
+func clearTaps(d dialer, taps []string) error {
+	h, err := d.open()
 	if err != nil {
 		return err
 	}
@@ -45,7 +47,7 @@ func stepAside(t *hook.Tap) error {
 // Cut lets nothing reach the guests of these taps any more, until Clear; a tap that is
 // gone is cut. For a copy of a guest that another host has taken over.
 func Cut(taps []string) error {
-	h, err := hook.Handle()
+	h, err := dial()
 	if err != nil {
 		return err
 	}

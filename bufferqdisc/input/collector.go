@@ -28,7 +28,7 @@ type collector struct {
 
 // openCollector makes it with a vnet header before each packet (linux/virtio_net.h) and all
 // the offloads that there are, so that large packets stay whole.
-func openCollector(h *netlink.Handle, name string) (c *collector, err error) {
+func openCollector(h kernel, name string) (c *collector, err error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("/dev/net/tun (modprobe tun): %w", err)

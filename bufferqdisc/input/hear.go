@@ -26,7 +26,7 @@ type ear struct {
 // listen opens ears at the ports of a tap's bridge that are no taps, and so lead to
 // switches. There are none where more would be heard than the guest may get: at a bridge
 // that is told its addresses, that knows VLANs, and behind an isolated port.
-func listen(h *netlink.Handle, tap netlink.Link, mac net.HardwareAddr) (ears []*ear, err error) {
+func listen(h kernel, tap netlink.Link, mac net.HardwareAddr) (ears []*ear, err error) {
 	if ok, err := mayListen(h, tap); !ok || err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func listen(h *netlink.Handle, tap netlink.Link, mac net.HardwareAddr) (ears []*
 	return ears, nil
 }
 
-func mayListen(h *netlink.Handle, tap netlink.Link) (bool, error) {
+func mayListen(h kernel, tap netlink.Link) (bool, error) {
 	if tap.Attrs().MasterIndex == 0 {
 		return false, nil
 	}
@@ -128,7 +128,7 @@ func forGuest(mac net.HardwareAddr) []bpf.Instruction {
 
 // teach has a bridge know that the guest is at the tap now. It would learn that from the
 // guest's first packet, and until then drop what comes in for it where it was before.
-func teach(h *netlink.Handle, tap netlink.Link, mac net.HardwareAddr) error {
+func teach(h kernel, tap netlink.Link, mac net.HardwareAddr) error {
 	err := h.NeighSet(&netlink.Neigh{
 		LinkIndex: tap.Attrs().Index, Family: unix.AF_BRIDGE, State: netlink.NUD_REACHABLE, Flags: netlink.NTF_MASTER, HardwareAddr: mac,
 	})

@@ -8,7 +8,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,7 +26,7 @@ type hold struct {
 }
 
 // attend puts a hold on a tap and listens at its bridge.
-func (l *lane) attend(h *netlink.Handle, t Tap) (err error) {
+func (l *lane) attend(h kernel, t Tap) (err error) {
 	d := &hold{send: -1}
 	l.hold = d
 	if d.tap, err = hook.Left(h, t.Name); err == nil && d.tap == nil {
@@ -56,7 +55,7 @@ func (l *lane) attend(h *netlink.Handle, t Tap) (err error) {
 	return err
 }
 
-func (l *lane) listen(h *netlink.Handle, t Tap) error {
+func (l *lane) listen(h kernel, t Tap) error {
 	if t.MAC == "" {
 		return nil
 	}

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
-
-	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
-	"github.com/vishvananda/netlink"
 )
 
 // Config of a Keeper.
@@ -19,6 +16,8 @@ type Config struct {
 	NICs         int
 	LimitPackets int // kept at most, all NICs together. Default 32768
 	LimitBytes   int // likewise. Default 32 MiB
+
+	dial dialer // by tests
 }
 
 const (
@@ -35,7 +34,7 @@ type Keeper struct {
 	lanes []*lane
 
 	work   sync.Mutex // Attend, Deliver and Close: one at a time; guards h and closed
-	h      *netlink.Handle
+	h      kernel
 	closed bool
 
 	mu        sync.Mutex // guards the rest
@@ -62,7 +61,7 @@ func NewKeeper(c Config) (*Keeper, error) {
 		c.LimitBytes = defaultBytes
 	}
 	c.Listen, c.From = c.Listen.Unmap(), c.From.Unmap()
-	h, err := hook.Handle()
+	h, err := c.dial.open()
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,8 @@ type MirrorConfig struct {
 	Taps  []string   // its network devices on this host
 	To    netip.Addr // the backup
 	Ports [][]uint16 // what the backup's Keeper offers for each tap
+
+	dial dialer // by tests
 }
 
 // Mirror copies what goes to one guest, all of its NICs, to its backup. Its methods may be
@@ -26,7 +28,7 @@ type MirrorConfig struct {
 //	ready --Start--> copying --Close--> closed
 type Mirror struct {
 	mu       sync.Mutex // guards all
-	h        *netlink.Handle
+	h        kernel
 	sources  []*source
 	patience time.Duration // of the next Pause
 	last     MirrorStats   // of before the end
@@ -64,7 +66,7 @@ func newMirror(c MirrorConfig) (_ *Mirror, err error) {
 		return nil, fmt.Errorf("the guest has %d NICs here, and the backup listens for %d", len(c.Taps), len(c.Ports))
 	}
 	m := &Mirror{patience: drainFor}
-	if m.h, err = hook.Handle(); err != nil {
+	if m.h, err = c.dial.open(); err != nil {
 		return nil, err
 	}
 	for i, name := range c.Taps {
@@ -131,7 +133,7 @@ func (m *Mirror) stopLocked() error {
 }
 
 // counters reads what account needs, in the order that it needs.
-func (s *source) counters(h *netlink.Handle) (c counters, err error) {
+func (s *source) counters(h kernel) (c counters, err error) {
 	l, err := h.LinkByIndex(s.tap.Index)
 	if err != nil {
 		return c, fmt.Errorf("counters of %s: %w", s.tap.Name, err)
@@ -161,7 +163,7 @@ func (m *Mirror) Taken() ([]uint64, error) {
 }
 
 // look brings the account up to date; before Start there is none.
-func (s *source) look(h *netlink.Handle) error {
+func (s *source) look(h kernel) error {
 	if s.account == nil {
 		return nil
 	}
@@ -217,7 +219,7 @@ func (m *Mirror) Close() error {
 }
 
 // close lets go what waits, of a source that is detached or was never attached.
-func (s *source) close(h *netlink.Handle) error {
+func (s *source) close(h kernel) error {
 	errs := []error{removeDevice(h, s.tunnel.Attrs().Name)}
 	if s.copier != nil {
 		s.letGo()

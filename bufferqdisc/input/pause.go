@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -55,7 +54,7 @@ func (m *Mirror) Pause(limit time.Duration) error {
 }
 
 // drain returns when the guest has taken the packets up to a number.
-func (s *source) drain(h *netlink.Handle, number uint64, end time.Time) error {
+func (s *source) drain(h kernel, number uint64, end time.Time) error {
 	for wait := drainFirst; s.account != nil && s.account.taken < number; wait = min(2*wait, drainEvery) {
 		if time.Now().After(end) {
 			return fmt.Errorf("%w: %s", ErrQueued, s.tap.Name)

@@ -10,7 +10,7 @@ import (
 
 // Probe tells what this kernel or process lacks to copy a guest's input; nil: nothing.
 func Probe() error {
-	h, err := hook.Handle()
+	h, err := dial()
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ const (
 
 // openTunnel makes the device that a tap's copies leave by, on the first of the ports that
 // this host has free. It takes its numbers and the backup's address from the packets.
-func openTunnel(h *netlink.Handle, tap string, ports []uint16) (netlink.Link, error) {
+func openTunnel(h kernel, tap string, ports []uint16) (netlink.Link, error) {
 	name := hook.DeviceName(tunnelPrefix, tap)
 	if err := removeDevice(h, name); err != nil { // an earlier process's
 		return nil, err
@@ -36,7 +36,7 @@ func openTunnel(h *netlink.Handle, tap string, ports []uint16) (netlink.Link, er
 	return nil, fmt.Errorf("tunnel %s of %s (VXLAN; modprobe vxlan): %w", name, tap, err)
 }
 
-func openTunnelOn(h *netlink.Handle, name string, port uint16) (netlink.Link, error) {
+func openTunnelOn(h kernel, name string, port uint16) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	err := h.LinkAdd(&netlink.Vxlan{LinkAttrs: attrs, FlowBased: true, Port: int(port), PortLow: int(port), PortHigh: int(port) + 1})
@@ -58,7 +58,7 @@ func openTunnelOn(h *netlink.Handle, name string, port uint16) (netlink.Link, er
 
 // checkMTU refuses a tunnel over IPv6 whose datagrams are larger than the network takes: the
 // kernel cuts those over IPv4 into fragments, and drops these (net/ipv6/ip6_output.c).
-func checkMTU(h *netlink.Handle, tap int, to netip.Addr) error {
+func checkMTU(h kernel, tap int, to netip.Addr) error {
 	if to.Is4() {
 		return nil
 	}
@@ -82,7 +82,7 @@ func checkMTU(h *netlink.Handle, tap int, to netip.Addr) error {
 }
 
 // removeDevice removes a device of ours; one that is not there is no error.
-func removeDevice(h *netlink.Handle, name string) error {
+func removeDevice(h kernel, name string) error {
 	l, err := h.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil

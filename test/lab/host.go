@@ -85,8 +85,10 @@ func (h *Host) PowerOff() (time.Time, error) {
 		return time.Time{}, &StateError{h.Name, StateOff}
 	}
 	at := time.Now()
-	// In this order: no packet reaches a host that has lost the one network and not yet the other.
-	err := errors.Join(h.Cut("guest"), h.Cut("mgmt"))
+	// In this order no packet reaches a host that has lost the one network and not yet the
+	// other. The switch knows at once, as one does whose port has lost its signal: it takes
+	// the kernel milliseconds to take a link down, and it drops what is for it meanwhile.
+	err := errors.Join(h.link("guest", h.lab.handle.LinkSetNoMaster), h.Cut("guest"), h.Cut("mgmt"))
 	h.kill()
 	h.say("powered off")
 	return at, err
