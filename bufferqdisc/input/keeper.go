@@ -14,8 +14,8 @@ type Config struct {
 	Listen       netip.Addr // of this host, on the network that the tunnel takes
 	From         netip.Addr // the primary
 	NICs         int
-	LimitPackets int // kept at most, all NICs together. Default 32768
-	LimitBytes   int // likewise. Default 32 MiB
+	LimitPackets int // kept at most, all NICs together; likewise heard, and waiting. Default 32768
+	LimitBytes   int // of each of these. Default 32 MiB
 
 	dial dialer // by tests
 }

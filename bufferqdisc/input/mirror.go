@@ -6,10 +6,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // MirrorConfig names what to copy and where to.
@@ -33,16 +29,6 @@ type Mirror struct {
 	patience time.Duration // of the next Pause
 	last     MirrorStats   // of before the end
 	closed   bool
-}
-
-// source is one tap.
-type source struct {
-	tap     *hook.Tap
-	tunnel  netlink.Link
-	waiting *collector
-	send    int // packet socket on the tap, past its filters
-	copier  *copier
-	account *account // nil until Start
 }
 
 // MirrorStats counts packets since Start. A large (GSO) packet counts as one.
@@ -70,7 +56,7 @@ func newMirror(c MirrorConfig) (_ *Mirror, err error) {
 		return nil, err
 	}
 	for i, name := range c.Taps {
-		s, err := m.open(name, c.Ports[i], c.To.Unmap())
+		s, err := openSource(m.h, name, c.Ports[i], c.To.Unmap())
 		if s != nil {
 			m.sources = append(m.sources, s)
 		}
@@ -79,29 +65,6 @@ func newMirror(c MirrorConfig) (_ *Mirror, err error) {
 		}
 	}
 	return m, nil
-}
-
-func (m *Mirror) open(tap string, ports []uint16, to netip.Addr) (s *source, err error) {
-	s = &source{send: -1}
-	if s.tap, err = hook.Lookup(m.h, tap); err != nil {
-		return nil, err
-	}
-	if err := checkMTU(m.h, s.tap.Index, to); err != nil {
-		return nil, err
-	}
-	if s.tunnel, err = openTunnel(m.h, tap, ports); err != nil {
-		return nil, err
-	}
-	if s.waiting, err = openCollector(m.h, hook.DeviceName(pausePrefix, tap)); err != nil {
-		return s, err
-	}
-	if s.send, err = sendSocket(s.tap.Index); err != nil {
-		return s, fmt.Errorf("packet socket on %s: %w", tap, err)
-	}
-	if s.copier, err = newCopier(s.tunnel.Attrs().Index, s.waiting.link.Attrs().Index, to); err != nil {
-		return s, err
-	}
-	return s, hook.On(m.h, s.tunnel).AttachInput(s.copier.number)
 }
 
 // Start begins to copy. After an error nothing is copied.
@@ -132,19 +95,6 @@ func (m *Mirror) stopLocked() error {
 	return errors.Join(errs...)
 }
 
-// counters reads what account needs, in the order that it needs.
-func (s *source) counters(h kernel) (c counters, err error) {
-	l, err := h.LinkByIndex(s.tap.Index)
-	if err != nil {
-		return c, fmt.Errorf("counters of %s: %w", s.tap.Name, err)
-	}
-	if n := l.Attrs().Statistics; n != nil {
-		c.read, c.dropped = n.TxPackets, n.TxDropped
-	}
-	c.numbered, c.large, _ = s.copier.counters()
-	return c, nil
-}
-
 // Taken tells for each tap the number of the last packet that the guest has for certain,
 // with all before it: a checkpoint that begins after this call contains them.
 func (m *Mirror) Taken() ([]uint64, error) {
@@ -160,18 +110,6 @@ func (m *Mirror) Taken() ([]uint64, error) {
 		}
 	}
 	return taken, nil
-}
-
-// look brings the account up to date; before Start there is none.
-func (s *source) look(h kernel) error {
-	if s.account == nil {
-		return nil
-	}
-	c, err := s.counters(h)
-	if err == nil {
-		s.account.look(time.Now(), c)
-	}
-	return err
 }
 
 // Stats may be called at any time.
@@ -215,21 +153,5 @@ func (m *Mirror) Close() error {
 	}
 	m.closed = true
 	m.h.Delete()
-	return errors.Join(errs...)
-}
-
-// close lets go what waits, of a source that is detached or was never attached.
-func (s *source) close(h kernel) error {
-	errs := []error{removeDevice(h, s.tunnel.Attrs().Name)}
-	if s.copier != nil {
-		s.letGo()
-		errs = append(errs, s.copier.close())
-	}
-	if s.send >= 0 {
-		unix.Close(s.send)
-	}
-	if s.waiting != nil {
-		s.waiting.close()
-	}
 	return errors.Join(errs...)
 }
