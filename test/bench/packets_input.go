@@ -35,11 +35,11 @@ func inputFailovers(ctx context.Context, r *run) error {
 }
 
 func (p *pathLab) inputFailovers(ctx context.Context) error {
-	for _, in := range []string{"on", "off"} {
+	for i, in := range []string{"on", "off"} {
 		if text, err := p.Hamgr(ctx, "h1", "protect", "g1", "--input="+in, "--epoch", epoch.String()); err != nil {
 			return fmt.Errorf("%w: %s", err, text)
 		}
-		runs, err := p.powerOffs(ctx, in)
+		runs, err := p.powerOffs(ctx, in, uint64(1000*(i+1)))
 		if err != nil {
 			return err
 		}
@@ -60,9 +60,10 @@ func (p *pathLab) inputFailovers(ctx context.Context) error {
 	return nil
 }
 
-func (p *pathLab) powerOffs(ctx context.Context, in string) (runs []inputRun, err error) {
+// powerOffs are with clients of seeds, and so names, that no earlier ones had.
+func (p *pathLab) powerOffs(ctx context.Context, in string, first uint64) (runs []inputRun, err error) {
 	for i := range inputPowerOffs {
-		r, err := p.inputFailover(ctx, uint64(300+i))
+		r, err := p.inputFailover(ctx, first+uint64(i))
 		if err != nil {
 			return nil, err
 		}

@@ -85,10 +85,7 @@ func (h *Host) PowerOff() (time.Time, error) {
 		return time.Time{}, &StateError{h.Name, StateOff}
 	}
 	at := time.Now()
-	// In this order no packet reaches a host that has lost the one network and not yet the
-	// other. The switch knows at once, as one does whose port has lost its signal: it takes
-	// the kernel milliseconds to take a link down, and it drops what is for it meanwhile.
-	err := errors.Join(h.link("guest", h.lab.handle.LinkSetNoMaster), h.Cut("guest"), h.Cut("mgmt"))
+	err := errors.Join(h.unplug(), h.Cut("mgmt"), h.Cut("guest"))
 	h.kill()
 	h.say("powered off")
 	return at, err
