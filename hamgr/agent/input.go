@@ -121,8 +121,9 @@ func (s *session) tellLoss(ctx context.Context, o core.Protection) {
 		return
 	}
 	s.lossTold = !s.lossTold
-	c := core.Command{Kind: core.Degraded, Domain: o.Domain, Generation: o.Generation, Cause: s.loss.problem}
+	c := core.Command{Kind: core.AsOrdered, Domain: o.Domain, Generation: o.Generation, Cause: "copies of the guest's input are kept again"}
 	if s.lossTold {
+		c.Kind, c.Cause = core.Degraded, s.loss.problem
 		s.p.log.Warn("packets to the guest would be lost in a failover", "cause", c.Cause)
 	}
 	s.tellers.Go(func() {

@@ -10,6 +10,9 @@ const (
 	lossWindow = time.Second
 	// lossPercent of the copies is more than a network loses when nothing is wrong.
 	lossPercent = 1
+	// lossCalm is how many windows must go well before a problem is over: each change is an
+	// event for people.
+	lossCalm = 10
 )
 
 // inputLoss judges from counters whether copies of the guest's input come to be kept at
@@ -19,6 +22,7 @@ type inputLoss struct {
 
 	since      time.Time // the window's beginning
 	sent, lost uint64    // until then
+	well       int       // windows without a problem, since the last one
 	dead       bool      // nothing is copied any more
 }
 
@@ -34,8 +38,12 @@ func (l *inputLoss) look(now time.Time, sent, lost uint64) {
 		return
 	}
 	ds, dl := sent-l.sent, lost-min(lost, l.lost)
-	l.since, l.sent, l.lost, l.problem = now, sent, lost, ""
+	l.since, l.sent, l.lost = now, sent, lost
+	if l.well++; l.well >= lossCalm {
+		l.problem = ""
+	}
 	if dl > 0 && dl*100 >= lossPercent*ds {
+		l.well = 0
 		l.problem = fmt.Sprintf("copies of the guest's input do not come to be kept at the backup: %d of %d in %s", dl, ds, lossWindow)
 	}
 }

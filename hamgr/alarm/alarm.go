@@ -30,7 +30,7 @@ type Alarm struct {
 // Alarming says whether the event is one that inspectors are told.
 func Alarming(e core.Event) bool {
 	switch e.Kind {
-	case core.FailOver, core.GoSolo, core.Synced, core.Degraded, core.MarkLost, core.Restart, core.Trouble:
+	case core.FailOver, core.GoSolo, core.Synced, core.Degraded, core.AsOrdered, core.MarkLost, core.Restart, core.Trouble:
 		return true
 	}
 	return false
@@ -56,9 +56,8 @@ func From(e core.Event) (a Alarm, ok bool) {
 		a.Type, status, severity = Protected, "up", "CLEARED"
 	case core.Degraded:
 		a.Type, severity = Degraded, "MINOR"
-		if e.Cause == "" {
-			status, severity = "up", "CLEARED"
-		}
+	case core.AsOrdered:
+		a.Type, status, severity = Degraded, "up", "CLEARED"
 	case core.MarkLost:
 		a.Type, severity = Lost, "CRITICAL"
 	case core.Trouble:

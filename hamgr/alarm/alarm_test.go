@@ -29,7 +29,7 @@ func TestFrom(t *testing.T) {
 		{core.GoSolo, "no heartbeat from h2 for 253ms", Solo, "down", "MAJOR"},
 		{core.Synced, "", Protected, "up", "CLEARED"},
 		{core.Degraded, "copies of the guest's input do not arrive", Degraded, "down", "MINOR"},
-		{core.Degraded, "", Degraded, "up", "CLEARED"},
+		{core.AsOrdered, "", Degraded, "up", "CLEARED"},
 		{core.MarkLost, "no heartbeat from h1 for 10s", Lost, "down", "CRITICAL"},
 	} {
 		a, ok := From(event(c.kind, c.cause))

@@ -17,16 +17,17 @@ type step struct {
 }
 
 var steps = map[Kind]step{
-	Assign:   {from: []Phase{Solo}, to: Syncing, raises: true, change: assign},
-	Synced:   {from: []Phase{Syncing}, to: Protected, change: synced},
-	GoSolo:   {from: []Phase{Syncing, Protected}, to: Solo, raises: true, change: goSolo},
-	FailOver: {from: []Phase{Protected}, to: Recovering, raises: true, change: failOver},
-	Move:     {from: []Phase{Protected}, to: Protected, change: move},
-	Stay:     {from: []Phase{Protected}, to: Protected, change: stay},
-	Degraded: {from: []Phase{Protected}, to: Protected, change: degraded},
-	Restored: {from: []Phase{Recovering, Lost}, to: Solo, change: restored},
-	Restart:  {from: []Phase{Lost}, to: Recovering, raises: true, change: restart},
-	MarkLost: {from: []Phase{Solo, Syncing, Recovering, Protected}, to: Lost, raises: true, change: markLost},
+	Assign:    {from: []Phase{Solo}, to: Syncing, raises: true, change: assign},
+	Synced:    {from: []Phase{Syncing}, to: Protected, change: synced},
+	GoSolo:    {from: []Phase{Syncing, Protected}, to: Solo, raises: true, change: goSolo},
+	FailOver:  {from: []Phase{Protected}, to: Recovering, raises: true, change: failOver},
+	Move:      {from: []Phase{Protected}, to: Protected, change: move},
+	Stay:      {from: []Phase{Protected}, to: Protected, change: stay},
+	Degraded:  {from: []Phase{Protected}, to: Protected, change: degraded},
+	AsOrdered: {from: []Phase{Protected}, to: Protected, change: asOrdered},
+	Restored:  {from: []Phase{Recovering, Lost}, to: Solo, change: restored},
+	Restart:   {from: []Phase{Lost}, to: Recovering, raises: true, change: restart},
+	MarkLost:  {from: []Phase{Solo, Syncing, Recovering, Protected}, to: Lost, raises: true, change: markLost},
 }
 
 // advance is the set of compare-and-set: it moves one protection along one edge.
@@ -139,6 +140,11 @@ func stay(_ State, p *Protection, c Command) (Event, error) {
 
 func degraded(_ State, p *Protection, c Command) (Event, error) {
 	p.Degraded = c.Cause
+	return Event{Node: p.Primary, Target: p.Backup}, nil
+}
+
+func asOrdered(_ State, p *Protection, _ Command) (Event, error) {
+	p.Degraded = ""
 	return Event{Node: p.Primary, Target: p.Backup}, nil
 }
 

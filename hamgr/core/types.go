@@ -123,9 +123,9 @@ const (
 
 	Trouble Kind = "trouble" // of the guest's own, for people: nothing is done
 
-	// Degraded is what the primary finds wanting while the guest is protected; without a
-	// Cause: nothing any more.
-	Degraded Kind = "degraded"
+	// While the guest is protected, its primary says what it finds wanting, and when nothing.
+	Degraded  Kind = "degraded"
+	AsOrdered Kind = "as-ordered"
 
 	Drain   Kind = "drain"   // the node is to be emptied, and gets nothing new
 	Undrain Kind = "undrain" // it may be used again
