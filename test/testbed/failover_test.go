@@ -31,13 +31,16 @@ const hostsVariable = "HAMGR_TEST_HOSTS"
 
 func up(t *testing.T) *Bed {
 	t.Helper()
-	return upWith(t, Options{Hosts: 3, Kind: lab.Kind(os.Getenv(hostsVariable))}, 3)
+	return upWith(t, Options{Hosts: 3}, 3)
 }
 
 // upWith waits until so many nodes are alive.
 func upWith(t *testing.T, o Options, nodes int) *Bed {
 	t.Helper()
 	before := mounts(t)
+	if o.Kind == "" {
+		o.Kind = lab.Kind(os.Getenv(hostsVariable))
+	}
 	o.Out, o.Progress = t.TempDir(), testLog{t}
 	b, err := Up(t.Context(), o)
 	if err != nil {
