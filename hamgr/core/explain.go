@@ -58,6 +58,8 @@ func next(s State, v View, p Protection) string {
 		return fmt.Sprintf("waiting for %s: hamgr on %s was restarted, and the replica went with it", p.Primary, p.Backup)
 	case p.Phase == Protected && backupDead:
 		return "both of its hosts are dead; whichever comes back first goes on"
+	case p.Phase == Protected && p.Degraded != "":
+		return "nothing: it is protected, but " + p.Degraded
 	case p.Phase == Protected:
 		return "nothing: it is protected"
 	case p.Phase == Syncing:
