@@ -20,13 +20,19 @@ func (p *primary) startAnew(ctx context.Context, o core.Protection) (core.Comman
 	case rules.Unknown:
 		return c, false
 	case rules.Running:
-		c.Cause = "it runs on " + o.Primary + " after all"
-		return c, true
+		if rules.MayKeep(o, p.started) {
+			c.Cause = "it runs on " + o.Primary + " after all"
+			return c, true
+		}
+		if p.fence(ctx); p.look(ctx, false) == rules.Running {
+			return c, false
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	p.agent.forgetEnd(o.Domain)
 	p.log.Warn("starting a lost guest anew", "generation", o.Generation)
+	p.started = o.Generation
 	if err := p.startLeased(ctx, p.agent.cluster.State().Definitions[o.Domain]); err != nil {
 		c.Kind, c.Cause, c.Stopped = core.MarkLost, "it did not start on "+o.Primary+": "+err.Error(), true
 	}

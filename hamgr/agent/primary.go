@@ -36,8 +36,10 @@ type primary struct {
 	wake  chan struct{} // closed at each change of order
 	out   output
 	adopt bool
-	pid   int  // of the guest's QEMU in the last session
-	stuck bool // it did not leave that when it was to
+	// started is the generation under which the lost guest was started anew here.
+	started uint64
+	pid     int  // of the guest's QEMU in the last session
+	stuck   bool // it did not leave that when it was to
 }
 
 func newPrimary(a *Agent, p core.Protection, adopt bool) *primary {

@@ -153,7 +153,7 @@ func aboutPrimary(_ State, p *Protection, _ Command) (Event, error) {
 }
 
 func restored(s State, p *Protection, c Command) (Event, error) {
-	p.Cold, p.Starts, p.Silent = false, 0, false
+	p.Cold, p.Starts, p.Silent, p.Unrun = false, 0, false, false
 	return aboutPrimary(s, p, c)
 }
 
@@ -172,6 +172,7 @@ func restart(s State, p *Protection, c Command) (Event, error) {
 		return Event{}, fmt.Errorf("%w: %q may still run on %s; a start elsewhere waits for the lease there to end", ErrUnfenced, p.Domain, p.Primary)
 	}
 	failed := p.Primary
+	p.Unrun = p.Unrun || c.Backup != p.Primary
 	p.Primary, p.Cold, p.Silent = c.Backup, true, false
 	if p.Pinned == p.Primary {
 		p.Pinned = failed

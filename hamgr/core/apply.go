@@ -113,7 +113,7 @@ func protect(s *State, c Command) (Event, error) {
 	}
 	p.Wanted, p.Refused, p.RefusedAt = "", nil, time.Time{}
 	p.Moving, p.StayedAt, p.Degraded = false, time.Time{}, ""
-	p.Cold, p.Starts, p.Fenced, p.Silent = false, 0, false, false
+	p.Cold, p.Starts, p.Fenced, p.Silent, p.Unrun = false, 0, false, false, false
 	if p.OnLoss == OnLossRestart {
 		if c.Definition == "" {
 			return Event{}, fmt.Errorf("%w: %q cannot be started anew without a definition", ErrBadCommand, p.Domain)

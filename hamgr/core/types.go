@@ -67,6 +67,7 @@ type Protection struct {
 	OnLoss     LossPolicy        `json:"on_loss,omitempty"`  // empty: stop
 	Cold       bool              `json:"cold,omitempty"`     // recovering: it is started anew, not restored
 	Fenced     bool              `json:"fenced,omitempty"`   // it was protected before: its output is held, or behind a lease, since
+	Unrun      bool              `json:"unrun,omitempty"`    // it was to be started on its primary and has not run there yet: a copy there is of a former time
 	Silent     bool              `json:"silent,omitempty"`   // lost: its primary has said that no copy runs there
 	Starts     int               `json:"starts,omitempty"`   // anew, since it last ran
 	Refused    map[string]string `json:"refused,omitempty"`  // nodes that could not take it, and why

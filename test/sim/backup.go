@@ -237,7 +237,7 @@ func (b *backup) restored() {
 	if o := p.w.stateAt(g, b.as); o != nil && p.w.leased(*o) { // before its taps come up
 		c := p.copies[b.vm]
 		c.tap.gate = true
-		c.setGate(p.host.moment(p.leaseEnd()))
+		c.setGate(p.host.moment(p.leaseOf(b.vm)))
 	}
 	b.stage = announcing
 	b.later(p.w.between(time.Millisecond, 30*time.Millisecond))

@@ -5,6 +5,7 @@ import (
 
 	"github.com/hamgr/hamgr/detector/judge"
 	"github.com/hamgr/hamgr/detector/lease"
+	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 )
 
@@ -103,7 +104,18 @@ func (p *process) secondGot(b *beat) {
 }
 
 // leaseEnd is detector.go's Lease, as serve.go asks for it.
-func (p *process) leaseEnd() time.Time {
+func (p *process) leaseEnd() time.Time { return p.leaseBy(p.agent.seen) }
+
+// leaseOf is leased.go's, for a guest without a job.
+func (p *process) leaseOf(vm int) time.Time {
+	s := p.raft.state
+	if !p.caughtUp || !rules.MayExtend(p.name, s.p[vm]) {
+		return time.Time{}
+	}
+	return p.leaseBy(s)
+}
+
+func (p *process) leaseBy(known *state) time.Time {
 	own := lease.Voter{}
 	if p.id < p.w.schedule.Managers {
 		v := p.lead.voter()
@@ -111,7 +123,7 @@ func (p *process) leaseEnd() time.Time {
 	}
 	var applied uint64
 	if p.caughtUp {
-		applied = p.agent.seen.s.Index
+		applied = known.s.Index
 	}
 	until := p.holder.Until(p.w.voters, own, applied, lease.Length(suspectAfter), p.clock())
 	if p.w.mutant == GrantWithoutMajority {

@@ -10,19 +10,20 @@ import (
 // job is the running side of one protection: it mirrors hamgr/agent primary.go and
 // output.go. Where that waits, this has busy or a session.
 type job struct {
-	a     *agent
-	vm    int
-	order *core.Protection // nil: the protection is gone
-	gen   uint64           // the last under which this node was the primary
-	fresh bool             // the order has changed since it was acted on
-	adopt bool
-	busy  bool // telling the cluster, or freeing the guest
-	over  bool
-	moved bool   // it was handed over; the new order has not arrived yet
-	told  uint64 // with busy: the generation that the cluster is told about
-	try   *try
-	s     *session
-	token uint32 // of the timer that counts
+	a       *agent
+	vm      int
+	order   *core.Protection // nil: the protection is gone
+	gen     uint64           // the last under which this node was the primary
+	fresh   bool             // the order has changed since it was acted on
+	adopt   bool
+	busy    bool // telling the cluster, or freeing the guest
+	over    bool
+	moved   bool   // it was handed over; the new order has not arrived yet
+	started uint64 // the generation under which it was started anew
+	told    uint64 // with busy: the generation that the cluster is told about
+	try     *try
+	s       *session
+	token   uint32 // of the timer that counts
 
 	buffer, gate, held bool // what this process has set up
 }
@@ -130,12 +131,20 @@ func (j *job) do(d rules.Duty) {
 func (j *job) startAnew(o core.Protection) core.Command {
 	c := core.Command{Kind: core.Restored, Domain: o.Domain, Generation: o.Generation}
 	p := j.a.p
+	here := j.copy()
+	if here != nil && !rules.MayKeep(o, j.started) {
+		p.note("ends a copy of %s of a former time", o.Domain)
+		here.die()
+		here = nil
+	}
 	switch {
-	case j.a.looks(j.vm) == rules.Running:
+	case here != nil:
 	case p.full > 0:
 		c.Kind, c.Cause, c.Stopped = core.MarkLost, "it did not start on "+o.Primary, true
 	default:
 		g := p.w.vms[j.vm]
+		j.started = o.Generation
+		j.abandon()
 		p.note("starts %s anew", o.Domain)
 		p.w.checkGiven(g, p, o.Generation)
 		g.anew(p.host)

@@ -29,7 +29,7 @@ const (
 	Session             // send checkpoints until something fails
 	Open                // run alone, output open
 	Finish              // say whether the restored guest runs, see AfterRestore
-	Start               // start the lost guest anew, unless it runs here after all
+	Start               // start the lost guest anew, unless it runs here after all, see MayKeep
 )
 
 // Primary says what is to be done about order o on a node with a job for it. adopting: this
@@ -55,12 +55,20 @@ func Primary(node string, o core.Protection, adopting bool, g Guest) Duty {
 		}
 		return Finish
 	case core.Lost:
-		if g == Running { // it was only out of sight
+		switch {
+		case g == Running && o.Unrun:
+			return Fence
+		case g == Running: // it was only out of sight
 			return Finish
 		}
 	}
 	return Stop
 }
+
+// MayKeep says that a copy which runs here, when the lost guest is to be started here, is the
+// guest. Else it is one of a former time, from before another node had it, and has to be
+// ended. started is the generation under which this process has started it last.
+func MayKeep(o core.Protection, started uint64) bool { return !o.Unrun || started == o.Generation }
 
 // Gone says what is to be done about a guest whose protection is over. e is what the
 // cluster remembers of that, known whether it does. mine is the generation that this node

@@ -174,3 +174,20 @@ func TestLeased(t *testing.T) {
 		}
 	}
 }
+
+// TestACopyOfAFormerTime is of a node that missed being fenced, and is given the guest again.
+func TestACopyOfAFormerTime(t *testing.T) {
+	o := order(core.Lost)
+	if got := Primary("h1", o, false, Running); got != Finish {
+		t.Errorf("a guest that was only out of sight: %v", got)
+	}
+	if o.Unrun = true; Primary("h1", o, false, Running) != Fence {
+		t.Error("one that was to be started here, and is here already")
+	}
+	if o.Phase = core.Recovering; MayKeep(o, 0) || !MayKeep(o, o.Generation) {
+		t.Error("what is here is kept, or what was started is not")
+	}
+	if o.Unrun = false; !MayKeep(o, 0) {
+		t.Error("the guest itself is not kept")
+	}
+}
