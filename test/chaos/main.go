@@ -176,9 +176,13 @@ func (o *options) campaign(ctx context.Context, schedule func(run int) ([]step, 
 			if err := w.keep(v, v.Evidence); err != nil {
 				fmt.Fprintln(o.progress, "not all evidence could be kept:", err)
 			}
+		}
+		if v.over() || v.deaf {
 			w.Down()
-			os.Rename(filepath.Join(o.out, "logs"), filepath.Join(v.Evidence, "logs"))
 			w = nil
+		}
+		if v.over() {
+			os.Rename(filepath.Join(o.out, "logs"), filepath.Join(v.Evidence, "logs")) // there are none if hosts never came up
 		}
 		r.add(v)
 		fmt.Fprintf(o.progress, "%3d/%d %s; %.0f s\n", n, o.runs, v.line(), time.Since(began).Seconds())

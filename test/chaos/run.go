@@ -167,6 +167,7 @@ func (w *world) judge(v *verdict, flows []load.Result, why error) error {
 	w.Forget(v.from)
 	if err != nil {
 		v.Unjudged = append(v.Unjudged, err.Error())
+		v.deaf = true
 		return nil
 	}
 	v.frames(rep)

@@ -33,6 +33,7 @@ type verdict struct {
 	from  time.Time
 	asks  []load.Exchange
 	story []standing
+	deaf  bool // frames were not recorded: nor will the next run's be judged
 }
 
 const maxTold = 10 // violations of a run that are listed
