@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hamgr/hamgr/internal/mutant"
 	"github.com/hamgr/hamgr/test/lab"
 )
 
@@ -32,6 +33,7 @@ type options struct {
 	schedule string
 	bound    time.Duration
 	failures int
+	mutant   mutant.Mistake // that hamgr is to make; none but in tests of this
 
 	list, dry      bool
 	ssh, via       string

@@ -37,11 +37,15 @@ const (
 func newWorld(ctx context.Context, o options, progress io.Writer) (*world, error) {
 	w := &world{labKind: lab.Kind(o.hosts), bound: o.bound}
 	var err error
-	w.Rig, err = rig.Up(ctx, rig.Options{Kind: w.labKind, Out: o.out, Progress: progress, Nodes: o.nodes, Each: w.history.add})
+	w.Rig, err = rig.Up(ctx, rig.Options{Kind: w.labKind, Out: o.out, Progress: progress, Nodes: o.nodes, Each: w.history.add, Mutants: o.mutant != ""})
 	if err != nil {
 		return nil, err
 	}
-	if text, err := w.Hamgr(ctx, "h1", "protect", "g1"); err != nil {
+	text, err := w.Hamgr(ctx, "h1", "protect", "g1")
+	if err == nil && o.mutant != "" {
+		err = w.Mutate(ctx, o.mutant)
+	}
+	if err != nil {
 		w.Down()
 		return nil, fmt.Errorf("%s: %w", text, err)
 	}
