@@ -19,6 +19,7 @@ const (
 	endingPoll    = 5 * time.Millisecond
 	// dyingTimeout is for how long a process may go on that has closed its sockets.
 	dyingTimeout = time.Second
+	dyingSoon    = 100 * time.Millisecond
 )
 
 // howItEnded says whether the guest's run is over and whether somebody wanted that. A
@@ -205,4 +206,14 @@ func (p *primary) unstickOnce(ctx context.Context) bool {
 	}
 	p.stuck = false
 	return true
+}
+
+// diesWithin waits for a process's end. libvirt takes its time over a QEMU that is gone.
+func diesWithin(ctx context.Context, pid int, limit time.Duration) bool {
+	for end := time.Now().Add(limit); pid != 0 && domain.Alive(pid); {
+		if time.Now().After(end) || sleep(ctx, endingPoll) != nil {
+			return false
+		}
+	}
+	return pid != 0
 }

@@ -93,6 +93,8 @@ func (p *primary) session(ctx context.Context, o core.Protection) error {
 	case errors.Is(cause, errHung) && p.isProtected():
 		p.endHung(info.PID)
 		return cause
+	case errors.Is(cause, colo.ErrTruncated) && diesWithin(ctx, info.PID, dyingSoon):
+		return cause // there is nobody to take out of it
 	default:
 		return s.disarm(cause)
 	}

@@ -61,7 +61,7 @@ func (s *Session) send(msgs ...uint32) error {
 
 func (s *Session) write(b []byte) error {
 	if _, err := s.conn.Write(b); err != nil {
-		return fmt.Errorf("colo: answering QEMU: %w", err)
+		return fmt.Errorf("%w, before it was answered: %w", ErrTruncated, err)
 	}
 	return nil
 }
