@@ -106,6 +106,7 @@ func (f *faulty) NeighSet(n *netlink.Neigh) error {
 func TestEveryNetlinkCallFails(t *testing.T) {
 	for name, doesIt := range map[string]bool{"not done": false, "answer lost": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time is the kernel's for removing devices
 			if labtest.On(hosts.UML) && !doesIt {
 				return // slow, and what differs is above the kernel
 			}

@@ -55,32 +55,53 @@ func TestRequestsOverAFailover(t *testing.T) {
 	}
 }
 
-// TestTunnelIsGone: when no copies reach the backup, the guest is protected all the same,
-// and people hear of it.
-func TestTunnelIsGone(t *testing.T) {
-	b, c := protectedGuest(t)
+// TestDegradedInput: where the copies of a guest's input cannot be made, or do not arrive,
+// it is protected all the same, and people hear of it.
+func TestDegradedInput(t *testing.T) {
+	b := up(t)
 	ctx := t.Context()
-	if text, err := b.Host("h1").Exec(ctx, "sh", "-c", `ip link delete "$(ip -o link show type vxlan | cut -d: -f2 | tr -d ' ')"`); err != nil {
-		t.Fatal(text, err)
+	if err := b.StartGuest(ctx, "h1", 128); err != nil {
+		t.Fatal(err)
 	}
-	s, err := b.WaitStatus(ctx, "h3", 20*time.Second, "g1 is degraded", func(_ api.Status, g *api.ProtectionStatus) bool {
-		return g != nil && g.Degraded != ""
-	})
+	c, err := b.StartClient(ctx, requestEvery, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := s.Protections[0]; p.Phase != core.Protected || !strings.Contains(p.Degraded, "input") {
-		t.Errorf("%s, %q", p.Phase, p.Degraded)
+	onHost(t, b, "h1", `tc qdisc add dev vnet0 clsact && tc filter add dev vnet0 egress protocol all u32 match u32 0 0 flowid 1:1`)
+	if text, err := b.Hamgr(ctx, "h1", "protect", "g1"); err != nil {
+		t.Fatal(text, err)
 	}
+	awaitDegraded(t, b, "vnet0 egress")
 	awaitAlarm(t, b, alarm.Degraded)
 	if _, err := b.Host("h1").PowerOff(); err != nil {
 		t.Fatal(err)
 	}
-	if p := protectedAfter(t, b, 1); p.Degraded != "" {
-		t.Errorf("its next pair of hosts has the tunnel, and: %s", p.Degraded)
+	p := protectedAfter(t, b, 1)
+	if p.Degraded != "" {
+		t.Errorf("nothing is in the way on %s, and: %s", p.Primary, p.Degraded)
 	}
+	onHost(t, b, p.Primary, `ip link delete "$(ip -o link show type vxlan | cut -d: -f2 | tr -d ' ')"`)
+	awaitDegraded(t, b, "do not come")
 	waitAnswers(t, c, 20)
 	verdict(t, b, c)
+}
+
+func onHost(t *testing.T, b *Bed, host, script string) {
+	t.Helper()
+	if text, err := b.Host(host).Exec(t.Context(), "sh", "-c", script); err != nil {
+		t.Fatal(text, err)
+	}
+}
+
+// awaitDegraded waits until g1 is said to be, for a reason with these words, and is protected.
+func awaitDegraded(t *testing.T, b *Bed, words string) {
+	t.Helper()
+	_, err := b.WaitStatus(t.Context(), "h3", 20*time.Second, "g1 is degraded", func(_ api.Status, g *api.ProtectionStatus) bool {
+		return g != nil && g.Phase == core.Protected && strings.Contains(g.Degraded, words)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func awaitAlarm(t *testing.T, b *Bed, kind string) {
