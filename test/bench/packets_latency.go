@@ -24,13 +24,17 @@ var settings = []setting{
 	{core.Buffer, 5 * time.Millisecond, 3},
 	{core.Buffer, 10 * time.Millisecond, 4},
 	{core.Buffer, 25 * time.Millisecond, 6},
-	{core.Buffer, 50 * time.Millisecond, 8},
-	{core.Buffer, 100 * time.Millisecond, 12},
+	{core.Buffer, 50 * time.Millisecond, 12},
+	{core.Buffer, 100 * time.Millisecond, 24},
 	{core.Checkpoint, 25 * time.Millisecond, 6},
 }
 
 // settingWindow is how long the guest is asked in a setting, and as long without it.
 const settingWindow = 5 * time.Second
+
+// usualPause is about that of this guest. With it waits are whole epochs, from one end to
+// another, and no part of an epoch gets more requests than the others.
+const usualPause = 2 * time.Millisecond
 
 // pictured is the epoch whose settings are in the picture.
 const pictured = 25 * time.Millisecond
@@ -67,7 +71,7 @@ func (p *pathLab) latencySettings(ctx context.Context) error {
 // first on: the guest remembers each.
 func (p *pathLab) latencyOf(ctx context.Context, s setting, first uint64) (without, with []float64, err error) {
 	var clients []*testbed.Client
-	think := 2 * s.epoch // uniform from 0 to 4 epochs: requests fall anywhere in one
+	think := 2 * (s.epoch + usualPause) // evenly from 0 to 4 epochs: requests fall anywhere in one
 	for i := range s.clients {
 		c, err := p.StartClient(ctx, think, first+uint64(i))
 		if err != nil {
@@ -94,7 +98,7 @@ func (p *pathLab) latencyOf(ctx context.Context, s setting, first uint64) (witho
 	f := Figure{Name: fmt.Sprintf("added latency, median, mode %s, epochs of %v", s.mode, s.epoch), Value: median(with) - median(without), Unit: "ms", Samples: min(len(without), len(with)),
 		Parts: map[string]float64{"unprotected_p50": median(without), "protected_p50": median(with), "protected_p10": quantile(with, 0.1), "protected_p99": quantile(with, 0.99),
 			"pause_p50": stats.PauseP50, "commit_p50": stats.CommitP50},
-		How: fmt.Sprintf("%d TCP clients, each waiting 0 to %v between an answer and its next request; unprotected right before, the same guest and clients", s.clients, 2*think)}
+		How: fmt.Sprintf("%d TCP clients, each waiting 0 to %v, evenly, between an answer and its next request; unprotected right before, the same guest and clients", s.clients, 2*think)}
 	if s.mode == core.Buffer {
 		f.Target = AtMost(ms(s.epoch)/2 + stats.PauseP50 + 2)
 		f.How += "; target: half an epoch + pause p50 + 2 ms"

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -21,7 +22,7 @@ type Options struct {
 	Addr     string
 	Name     string        // of this client, the ledger's only one of that name; "client" if empty
 	Interval time.Duration // mean time between two requests; each waits for its answer
-	Seed     uint64        // of the random part of the interval
+	Seed     uint64        // of where the waits begin
 	Patience time.Duration // how long one answer may take before the run gives up
 	Each     func(Sample)  // called for every answered request
 }
@@ -60,7 +61,7 @@ func Run(ctx context.Context, o Options) Result {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
 	check := Checker{Name: o.Name}
-	random := rand.New(rand.NewPCG(o.Seed, 0))
+	at := rand.New(rand.NewPCG(o.Seed, 0)).Float64()
 	for ctx.Err() == nil {
 		sent := time.Now()
 		conn.SetDeadline(sent.Add(o.Patience))
@@ -72,9 +73,17 @@ func Run(ctx context.Context, o Options) Result {
 		if o.Each != nil {
 			o.Each(Sample{sent, time.Since(sent), check.Sequence})
 		}
-		wait(ctx, time.Duration(random.Float64()*2*float64(o.Interval)))
+		at = next(at)
+		wait(ctx, time.Duration(at*2*float64(o.Interval)))
 	}
 	return r
+}
+
+// next goes through the numbers from 0 to 1 evenly and in no order, by steps of the golden
+// ratio: a few waits tell as much of what depends on their lengths as many random ones.
+func next(at float64) float64 {
+	_, at = math.Modf(at + math.Phi)
+	return at
 }
 
 // dial waits for a ledger that is still starting: its kernel answers before it does.

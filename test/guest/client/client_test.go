@@ -73,3 +73,18 @@ func TestRollbacksAreSeen(t *testing.T) {
 		t.Errorf("forged: %v", err)
 	}
 }
+
+// TestWaitsAreSpread: a hundred of them fall evenly into tenths.
+func TestWaitsAreSpread(t *testing.T) {
+	var tenths [10]int
+	at := 0.123
+	for range 100 {
+		at = next(at)
+		tenths[int(at*10)]++
+	}
+	for i, n := range tenths {
+		if n < 8 || n > 12 {
+			t.Errorf("%d waits of 100 in tenth %d", n, i)
+		}
+	}
+}
