@@ -85,7 +85,7 @@ func (h *Host) PowerOff() (time.Time, error) {
 		return time.Time{}, &StateError{h.Name, StateOff}
 	}
 	at := time.Now()
-	err := errors.Join(h.unplug(), h.Cut("mgmt"), h.Cut("guest"))
+	err := h.CutAll()
 	h.kill()
 	h.say("powered off")
 	return at, err
@@ -106,6 +106,9 @@ func (h *Host) Start() error {
 	}
 	return h.start()
 }
+
+// CutAll cuts the host off from all networks at once, as it is when it loses power.
+func (h *Host) CutAll() error { return errors.Join(h.unplug(), h.Cut("mgmt"), h.Cut("guest")) }
 
 // Cut and Heal take a host's link to a network ("mgmt", "guest") down and up.
 func (h *Host) Cut(network string) error { return h.link(network, h.lab.handle.LinkSetDown) }

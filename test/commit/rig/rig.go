@@ -139,7 +139,7 @@ func (r *Rig) Patience() time.Duration {
 // brought here first; from outside, nothing can be told of that.
 func (r *Rig) PowerOff(host string) error {
 	h := r.Host(host)
-	err := r.during(commit.PowerOff, host, func() error { return errors.Join(h.Cut("mgmt"), h.Cut("guest")) })
+	err := r.during(commit.PowerOff, host, h.CutAll)
 	if r.kind == lab.UML {
 		if err := errors.Join(err, r.recorder.Await(time.Now())); err != nil {
 			return err
