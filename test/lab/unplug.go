@@ -43,8 +43,9 @@ func (h *Host) unplug() error {
 	}
 	var errs []error
 	for _, req := range all {
-		_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-		errs = append(errs, err)
+		if _, err := req.Execute(unix.NETLINK_ROUTE, 0); !errors.Is(err, unix.ENETDOWN) { // then it was cut off before
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }
