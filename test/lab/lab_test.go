@@ -176,6 +176,9 @@ func testPower(t *testing.T, l *Lab) {
 	conn := dial(t, l.Host("client"), "10.77.0.1:7")
 	defer conn.Close()
 	answers(t, conn)
+	if err := h.Cut("guest"); err != nil { // where it has no link any more, there is none to take
+		t.Fatal(err)
+	}
 	if _, err := h.PowerOff(); err != nil {
 		t.Fatal(err)
 	}
