@@ -281,6 +281,7 @@ func (b *backup) takeOver(ctx context.Context, p core.Protection) {
 
 func (b *backup) restore(ctx context.Context, p core.Protection, rep *storage.Replica) {
 	start := time.Now()
+	b.conn.Close() // what the former primary learns from that counts, see stillBackedUp
 	c := core.Command{Kind: core.Restored, Domain: p.Domain, Generation: p.Generation}
 	deliver, stop := context.WithTimeout(ctx, restoreTimeout)
 	defer stop()
@@ -305,7 +306,6 @@ func (b *backup) restore(ctx context.Context, p core.Protection, rep *storage.Re
 		b.trace(trace.Restored, epoch)
 		b.log.Info("restored", "epoch", epoch, "generation", p.Generation, "took", fmt.Sprintf("%+v", b.standby.Timing()))
 	}
-	b.conn.Close()
 	b.finish(ctx, c, rep)
 	<-delivered
 }

@@ -37,6 +37,8 @@ type session struct {
 	order   core.Protection // as it was at the beginning; mode and phase may change
 	info    domain.Info
 	sender  *wire.Sender
+	conn    net.Conn  // sender's
+	shipped time.Time // the last checkpoint, whole
 	colo    *colo.Session
 	ckpt    *wire.Checkpoint
 	synced  chan error
@@ -134,7 +136,7 @@ func (s *session) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("backup %s: %w", s.order.Backup, err)
 	}
-	s.sender = wire.NewSender(conn)
+	s.conn, s.sender = conn, wire.NewSender(conn)
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
 	hello := wire.Hello{
@@ -237,6 +239,9 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 	s.trace(trace.Acked, n, time.Time{})
 	s.p.stats.epoch(paused, time.Since(s.clock)-paused, s.ckpt)
 	if s.ended > 0 {
+		if err := s.stillBackedUp(ctx); err != nil {
+			return err
+		}
 		if err := s.p.out.buffer.Release(s.ended); err != nil {
 			return fmt.Errorf("output buffer: %w", err)
 		}
@@ -285,6 +290,7 @@ func (s *session) ship(ctx context.Context, n uint64) error {
 	if err := s.sender.Ship(ctx, s.ckpt); err != nil {
 		return fmt.Errorf("backup %s: %w", s.order.Backup, err)
 	}
+	s.shipped = time.Now()
 	if mutant.Is(mutant.ReleaseWhenWritten) && s.ended > 0 {
 		s.p.out.buffer.Release(s.ended)
 	}

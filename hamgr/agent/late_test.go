@@ -1,0 +1,46 @@
+package agent
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+)
+
+// TestLateCommit: one that comes in time is taken as it is; one that comes late only from
+// a backup that is still there.
+func TestLateCommit(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	here, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	there, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	s := &session{conn: here, shipped: time.Now().Add(-time.Minute)}
+	if err := s.stillBackedUp(t.Context()); err != nil {
+		t.Errorf("it is there: %v", err)
+	}
+	there.Close()
+	if err := s.stillBackedUp(t.Context()); err == nil {
+		t.Error("it has hung up")
+	}
+	s.shipped = time.Now()
+	if err := s.stillBackedUp(t.Context()); err != nil {
+		t.Errorf("in time: %v", err)
+	}
+	s.shipped = time.Time{}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.stillBackedUp(over); err == nil {
+		t.Error("the session is over")
+	}
+}
