@@ -77,18 +77,28 @@ func (m *Mirror) Resume() {
 }
 
 func (m *Mirror) resumeLocked() {
+	until := time.Now().Add(m.patience)
 	for _, s := range m.sources {
-		s.letGo()
+		s.letGo(until)
 		s.copier.goOn()
-		s.letGo() // what came in between
+		s.letGo(until) // what came in between
 	}
 }
 
-// letGo hands on what waits. What does not fit the tap's queue is dropped, as it would
-// have been without waiting; the tap counts it.
-func (s *source) letGo() {
+// letGo hands on what waits. A long wait fills more than the tap's queue: it has until then
+// to be read. What does not fit it after that is dropped, as it would have been without
+// waiting; the tap counts it.
+func (s *source) letGo(until time.Time) {
 	buf := make([]byte, vnetSize+maxFrame)
 	drain(s.waiting.raw, func(fd, max int) bool {
-		return each(fd, max, buf, func(packet []byte) { unix.Write(s.send, packet) })
+		return each(fd, max, buf, func(packet []byte) {
+			for {
+				_, err := unix.Write(s.send, packet)
+				if err != unix.ENOBUFS && err != unix.EAGAIN || time.Now().After(until) {
+					return
+				}
+				time.Sleep(drainFirst)
+			}
+		})
 	})
 }

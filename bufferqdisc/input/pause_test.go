@@ -91,6 +91,23 @@ func TestPauseWaitsForTheQueue(t *testing.T) {
 	}
 }
 
+// TestLongPause: more than fits the tap's queue has waited, and a guest that reads gets it.
+func TestLongPause(t *testing.T) {
+	l := newLab(t, 1, false)
+	m, _ := l.protect(Config{})
+	g := l.primary.guests[0]
+	must(t, m.Pause(time.Minute))
+	const packets = 1500 // the queue has room for 1000
+	for s := range uint32(packets) {
+		l.primary.send(g, s)
+	}
+	m.patience = patience
+	resumed := make(chan struct{})
+	go func() { m.Resume(); close(resumed) }()
+	g.wantSeqs(t, counting(0, packets-1)...)
+	<-resumed
+}
+
 // TestPauseEndsByItself: a process that forgets to resume, or hangs, keeps nobody waiting.
 func TestPauseEndsByItself(t *testing.T) {
 	l := newLab(t, 1, false)
@@ -169,15 +186,18 @@ func TestNothingIsLostInBetween(t *testing.T) {
 			}
 		}
 	}
-	for sent := uint32(0); ; sent++ {
-		missing[sent] = true
-		l.primary.send(g, sent)
+	for sent := uint32(0); ; {
+		if len(missing) < 500 { // what waits in a long pause must fit the tap's queue
+			missing[sent] = true
+			l.primary.send(g, sent)
+			sent++
+		}
 		check()
 		select {
 		case err := <-ended:
 			must(t, err)
 			await(t, "the guest did not get all", func(uint32) bool { check(); return len(missing) == 0 })
-			if t.Logf("%d sent, %d overtaken", sent+1, overtaken); overtaken > 20 {
+			if t.Logf("%d sent, %d overtaken", sent, overtaken); overtaken > 20 {
 				t.Error("more than now and then")
 			}
 			return

@@ -74,7 +74,7 @@ func (s *source) look(h kernel) error {
 func (s *source) close(h kernel) error {
 	errs := []error{removeDevice(h, s.tunnel.Attrs().Name)}
 	if s.copier != nil {
-		s.letGo()
+		s.letGo(time.Now().Add(drainFor))
 		errs = append(errs, s.copier.close())
 	}
 	if s.send >= 0 {
