@@ -43,6 +43,7 @@ type session struct {
 	ckpt    *wire.Checkpoint
 	synced  chan error
 	clock   time.Time         // when the last epoch began
+	due     time.Time         // when the one under way is to end
 	ended   bufferqdisc.Epoch // of the output, whose checkpoint is under way; 0: none
 	asked   core.Mode         // the mode the cluster was told of
 	tellers sync.WaitGroup
@@ -175,6 +176,7 @@ func (s *session) arm(ctx context.Context) error {
 	}
 	s.resumeInput()
 	s.clock = time.Now()
+	s.due = s.clock.Add(s.order.Epoch)
 	return nil
 }
 
@@ -215,9 +217,10 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 	if err := s.qemu.during(func() error { return s.colo.WaitRequest(ctx) }); err != nil {
 		return err
 	}
-	if err := sleep(ctx, time.Until(s.clock.Add(s.order.Epoch))); err != nil {
+	if err := sleep(ctx, time.Until(s.due)); err != nil {
 		return err
 	}
+	s.due = due(s.due, time.Now(), s.order.Epoch)
 	taken := s.pauseInput()
 	s.clock = time.Now()
 	o, _ := s.p.current()
@@ -259,6 +262,16 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 	s.changeMode(ctx, *o)
 	s.tellLoss(ctx, *o)
 	return nil
+}
+
+// due is when an epoch is to end that follows on one which was to end at last. The ends keep
+// to a plan, or else what each one takes would make every epoch longer; where an end came
+// so late that the next epoch would be less than half of one, there is a new plan.
+func due(last, now time.Time, epoch time.Duration) time.Time {
+	if next := last.Add(epoch); next.Sub(now) > epoch/2 {
+		return next
+	}
+	return now.Add(epoch)
 }
 
 // capture stops the guest, takes the epoch's pages and device state into memory and
