@@ -16,6 +16,7 @@ const (
 	Silent      = judge.Silent
 	ProcessDown = judge.ProcessDown
 	SecondPath  = judge.SecondPath
+	Deaf        = judge.Deaf
 )
 
 // PeerStatus is what this node knows about one peer.

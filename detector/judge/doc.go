@@ -14,4 +14,6 @@
 // that is heard on another network than the one on which the managers agree and checkpoints
 // go: a switch, perhaps, that restarts. It is suspected after a detour only; not never, as a
 // guest whose checkpoints reach nobody is cut off. A host that lost power is silent on both.
+// Deaf, in Alive's place, is one that is heard and says for a timeout that it hears nobody: a
+// network may fail in one direction. What it holds reaches nobody, so it is suspected.
 package judge

@@ -18,6 +18,7 @@ const (
 	Silent      State = "silent"
 	ProcessDown State = "process-down"
 	SecondPath  State = "second-path" // heard there, and not where it should be
+	Deaf        State = "deaf"        // heard, and says that it hears nobody
 )
 
 // refusalFresh is for how long a refusal proves the peer's kernel alive: longer than
@@ -63,6 +64,7 @@ type peer struct {
 	beats     int           // heartbeats of this incarnation, up to adaptAfter
 	widest    time.Duration // gap between two of them, fading
 	second    place         // on the second path
+	deafSince time.Time     // it has said since that it hears nobody
 	refused   time.Time     // last refusal
 	downSince time.Time     // first refusal since it was heard
 }
@@ -157,6 +159,11 @@ func (t *Table) Heard(h Heartbeat, now time.Time) bool {
 	peer.Started, peer.sequence = h.Incarnation, h.Sequence
 	peer.LastHeard, peer.HostSeen = now, now
 	peer.refused, peer.downSince, peer.Refused = time.Time{}, time.Time{}, false
+	if deaf := peer.Suspects[h.Sender]; !deaf || restarted {
+		peer.deafSince = time.Time{}
+	} else if peer.deafSince.IsZero() {
+		peer.deafSince = now
+	}
 	return t.judge(peer, now) || changed
 }
 
@@ -207,7 +214,7 @@ func (t *Table) Tick(now time.Time) bool {
 		for _, p := range t.peers {
 			p.LastHeard, p.HostSeen = shift(p.LastHeard, gap), shift(p.HostSeen, gap)
 			p.refused, p.downSince = shift(p.refused, gap), shift(p.downSince, gap)
-			p.second.at = shift(p.second.at, gap)
+			p.second.at, p.deafSince = shift(p.second.at, gap), shift(p.deafSince, gap)
 		}
 	}
 	t.ticked = now
@@ -230,6 +237,9 @@ func (t *Table) judge(p *peer, now time.Time) bool {
 	state, suspect := Alive, false
 	switch {
 	case now.Sub(p.LastHeard) < t.patience(p):
+		if !p.deafSince.IsZero() && now.Sub(p.deafSince) >= t.timeout {
+			state, suspect = Deaf, true
+		}
 	case !p.refused.IsZero() && now.Sub(p.refused) < refusalFresh:
 		state, suspect = ProcessDown, now.Sub(p.downSince) >= t.grace
 	case !p.second.at.IsZero() && now.Sub(p.second.at) < t.patience(p):
@@ -322,7 +332,7 @@ func (t *Table) votes(voter, about string) bool {
 		return p != nil && p.Suspect
 	}
 	p := t.peers[voter]
-	return p != nil && p.State == Alive && p.Suspects[about]
+	return p != nil && (p.State == Alive || p.State == Deaf) && p.Suspects[about] // a deaf one accuses itself only
 }
 
 func (t *Table) cause(name string, votes, voters int, now time.Time) string {
@@ -335,6 +345,8 @@ func (t *Table) cause(name string, votes, voters int, now time.Time) string {
 	switch p.State {
 	case ProcessDown:
 		return fmt.Sprintf("hamgr on %s has been gone for %v though its host answers; %s", name, ago, by)
+	case Deaf:
+		return fmt.Sprintf("%s is heard, but has said for %v that it hears nobody; %s", name, now.Sub(p.deafSince).Round(time.Millisecond), by)
 	case SecondPath:
 		return fmt.Sprintf("%s is heard on its second path only, no heartbeat for %v; %s", name, ago, by)
 	case Silent:

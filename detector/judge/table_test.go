@@ -234,3 +234,21 @@ func TestIsolatedThoughHeardElsewhere(t *testing.T) {
 		t.Fatalf("isolated %v, gossip %v", r.Isolated(), r.Gossip())
 	}
 }
+
+// A network that fails in one direction: b is heard, and hears nobody.
+func TestDeaf(t *testing.T) {
+	r := newRig(t, "b", "c")
+	voters := []string{"a", "b", "c"}
+	r.pass(200*time.Millisecond, func() { r.beat("b", "b"); r.beat("c") })
+	r.want("b", Alive, false) // its word alone, for a moment, may be its own fault
+	r.pass(100*time.Millisecond, func() { r.beat("b", "b"); r.beat("c") })
+	r.want("b", Deaf, true)
+	if yes, cause := r.Suspected("b", voters, r.now); !yes || !strings.Contains(cause, "hears nobody") {
+		t.Fatalf("suspected: %v, %s", yes, cause)
+	}
+	if r.Silence("b", r.now) != 0 || r.Isolated() {
+		t.Fatal("b is heard")
+	}
+	r.beat("b")
+	r.want("b", Alive, false)
+}

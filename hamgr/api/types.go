@@ -33,7 +33,7 @@ type FailoverRequest struct {
 // NodeStatus is a node and what is known of its health.
 type NodeStatus struct {
 	core.Node
-	State       string `json:"state"` // alive, silent, second-path, process-down, unknown
+	State       string `json:"state"` // alive, silent, deaf, second-path, process-down, unknown
 	LastHeardMS *int64 `json:"last_heard_ms,omitempty"`
 	Leader      bool   `json:"leader,omitempty"`
 	Suspicions  uint64 `json:"suspicions"` // how often the answering node has begun to suspect it
@@ -65,7 +65,7 @@ func (l NodeLiveness) reachable() bool {
 
 // NodeLiveness is what the detector knows of a node.
 type NodeLiveness struct {
-	State     string    // alive, silent, second-path, process-down
+	State     string    // alive, silent, deaf, second-path, process-down
 	LastHeard time.Time // its last heartbeat; zero if not known
 
 	Suspicions uint64 // how often this node has begun to suspect it
