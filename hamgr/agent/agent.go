@@ -35,6 +35,7 @@ type Config struct {
 	MemoryDir     string                   // libvirt's memory_backing_dir, a tmpfs
 	RunDir        string                   // for FIFOs and replicas, on a tmpfs
 	Peer          func(node string) string // host:port of a node's checkpoint listener
+	Patience      time.Duration            // with a host that is silent, at the longest; a commit later than that is not acted on; 0: any is
 	SyncBandwidth uint64                   // of the first copy of one guest, bytes a second; QEMU's own bound if 0
 	// Lease is until when this host may emit unheld, by what it knows up to an index of
 	// the cluster's log; nil: it never may.

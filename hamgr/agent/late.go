@@ -23,11 +23,16 @@ const (
 // stillBackedUp looks at a commit that was long in coming, as the network or this process
 // stood still: meanwhile the backup may have been given the guest, and what is let go here
 // would come out beside what the guest says there (I2). A backup hangs up when it takes
-// over. In the time until the look nothing more is known than before, so this narrows the
+// over, but that news may come behind: where the managers have had the time to act on any
+// silence, they are asked, by ending the session. In the time until the look nothing more is known than before, so this narrows the
 // gap to what any network may delay a packet by; it does not close it.
 func (s *session) stillBackedUp(ctx context.Context) error {
-	if time.Since(s.shipped) < lateCommit || mutant.Is(mutant.IgnoreFailedCommit) {
+	late := time.Since(s.shipped)
+	if late < lateCommit || mutant.Is(mutant.IgnoreFailedCommit) {
 		return nil
+	}
+	if patience := s.p.agent.cfg.Patience; patience > 0 && late >= patience {
+		return fmt.Errorf("backup %s was %v late with its commit; the managers are to say whose the guest is now", s.order.Backup, late.Round(time.Millisecond))
 	}
 	if err := sleep(ctx, closing); err != nil {
 		return err

@@ -25,10 +25,15 @@ func TestLateCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer there.Close()
-	s := &session{conn: here, shipped: time.Now().Add(-time.Minute)}
+	s := &session{p: &primary{agent: &Agent{}}, conn: here, shipped: time.Now().Add(-time.Minute)}
 	if err := s.stillBackedUp(t.Context()); err != nil {
 		t.Errorf("it is there: %v", err)
 	}
+	s.p.agent.cfg.Patience = time.Second
+	if err := s.stillBackedUp(t.Context()); err == nil {
+		t.Error("the managers have had the time to give the guest away")
+	}
+	s.p.agent.cfg.Patience = time.Hour
 	there.Close()
 	if err := s.stillBackedUp(t.Context()); err == nil {
 		t.Error("it has hung up")

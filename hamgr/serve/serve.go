@@ -149,7 +149,7 @@ func (n *node) work(ctx context.Context, part parts) error {
 	a := agent.New(agent.Config{
 		Node: n.cfg.Node, Listen: hostPort(n.cfg.Addr, n.cfg.Ports.Checkpoint), MemoryDir: n.cfg.MemoryDir, RunDir: n.cfg.RunDir,
 		Peer: func(name string) string { return hostPort(n.cluster.State().Nodes[name].Addr, n.cfg.Ports.Checkpoint) }, Log: n.log, Trace: n.trace,
-		Lease: n.lease, SyncBandwidth: n.cfg.SyncMiB << 20,
+		Lease: n.lease, SyncBandwidth: n.cfg.SyncMiB << 20, Patience: n.cfg.Heartbeat.Timeout,
 	}, (*shared)(n))
 	srv := &api.Server{Node: n.cfg.Node, Port: n.cfg.Ports.API, Epoch: n.cfg.Epoch, Cluster: n.cluster, Agent: a, Liveness: n.liveness}
 	part("api", func(ctx context.Context) error { return n.serveAPI(ctx, srv.Handler()) })
