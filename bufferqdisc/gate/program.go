@@ -3,13 +3,13 @@ package gate
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync/atomic"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"golang.org/x/sys/unix"
+
+	"github.com/hamgr/hamgr/bufferqdisc/internal/bpfmem"
 )
 
 const (
@@ -54,9 +54,8 @@ func instructions(mapFD int) asm.Instructions {
 // program is a loaded gate. The kernel keeps program and map for as long as a filter
 // uses them; files and memory here are ours to close.
 type program struct {
-	values *ebpf.Map
+	values *bpfmem.Value[shared]
 	prog   *ebpf.Program
-	page   []byte
 }
 
 func load() (p *program, err error) {
@@ -67,15 +66,8 @@ func load() (p *program, err error) {
 			p, err = nil, fmt.Errorf("load a BPF program (needs CAP_BPF, Linux 5.8 and cls_bpf): %w", err)
 		}
 	}()
-	p.values, err = ebpf.NewMap(&ebpf.MapSpec{
-		Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(shared{})), MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
-	})
-	if err != nil {
+	if p.values, err = bpfmem.New[shared](); err != nil {
 		return p, err
-	}
-	p.page, err = unix.Mmap(p.values.FD(), 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return p, fmt.Errorf("map memory: %w", err)
 	}
 	p.prog, err = ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.SchedCLS, Instructions: instructions(p.values.FD()), License: "Apache-2.0",
@@ -84,13 +76,8 @@ func load() (p *program, err error) {
 }
 
 // shared is valid until close. A store to it is one store: no reader sees half of it.
-func (p *program) shared() *shared { return (*shared)(unsafe.Pointer(unsafe.SliceData(p.page))) }
+func (p *program) shared() *shared { return p.values.Get() }
 
 func (p *program) close() error {
-	var err error
-	if p.page != nil {
-		err = unix.Munmap(p.page)
-		p.page = nil
-	}
-	return errors.Join(err, p.prog.Close(), p.values.Close()) // nil ones close
+	return errors.Join(p.prog.Close(), p.values.Close()) // nil ones close
 }

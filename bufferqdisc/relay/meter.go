@@ -1,21 +1,17 @@
 package relay
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"sync/atomic"
 	"unsafe"
 
-	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
+	"github.com/hamgr/hamgr/bufferqdisc/internal/bpfmem"
 )
 
 // meter counts what waits in the hold TAPs of a relay, and keeps it within its limits: the
 // programs on the taps add, who reads takes away.
 type meter struct {
-	values *ebpf.Map
-	page   []byte
+	*bpfmem.Value[shared]
 }
 
 // shared is the value of the programs' one map, in memory that they and we share. What is
@@ -41,31 +37,19 @@ const (
 	atMaxBytes     = int16(unsafe.Offsetof(shared{}.maxBytes))
 )
 
-func newMeter(maxBytes int) (m *meter, err error) {
-	m = &meter{}
-	defer func() {
-		if err != nil {
-			m.close()
-			m, err = nil, fmt.Errorf("a BPF map (needs CAP_BPF and Linux 5.8): %w", err)
-		}
-	}()
-	m.values, err = ebpf.NewMap(&ebpf.MapSpec{
-		Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(shared{})), MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
-	})
+func newMeter(maxBytes int) (*meter, error) {
+	v, err := bpfmem.New[shared]()
 	if err != nil {
-		return m, err
+		return nil, fmt.Errorf("%w (it needs CAP_BPF and Linux 5.8)", err)
 	}
-	m.page, err = unix.Mmap(m.values.FD(), 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return m, err
-	}
+	m := &meter{v}
 	m.shared().maxPackets.Store(maxPackets)
 	m.shared().maxBytes.Store(uint64(maxBytes))
 	return m, nil
 }
 
 // shared is valid until close.
-func (m *meter) shared() *shared { return (*shared)(unsafe.Pointer(unsafe.SliceData(m.page))) }
+func (m *meter) shared() *shared { return m.Get() }
 
 // level is a reading of what has come in.
 type level struct{ packets, bytes uint64 }
@@ -93,13 +77,9 @@ func (m *meter) held() level {
 }
 
 // close may be called on nil.
-func (m *meter) close() (err error) {
+func (m *meter) close() error {
 	if m == nil {
 		return nil
 	}
-	if m.page != nil {
-		err = unix.Munmap(m.page)
-		m.page = nil
-	}
-	return errors.Join(err, m.values.Close()) // a nil one closes
+	return m.Close()
 }

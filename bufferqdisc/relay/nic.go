@@ -38,7 +38,7 @@ func newNIC(r *Relay, name string) (n *nic, err error) {
 	if n.release, err = openDevice(r.h, hook.DeviceName("hr", name)); err != nil {
 		return n, err
 	}
-	if n.progs, err = loadPrograms(n.tap.Index, n.hold.index, r.meter.values.FD()); err != nil {
+	if n.progs, err = loadPrograms(n.tap.Index, n.hold.index, r.meter.FD()); err != nil {
 		return n, err
 	}
 	n.back = hook.On(r.h, n.release.link())

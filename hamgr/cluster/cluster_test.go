@@ -208,11 +208,7 @@ func TestWorkerJoinsFromSnapshot(t *testing.T) {
 func (l *lab) awaitSnapshot() {
 	l.Helper()
 	_, c := l.leader()
-	for limit := time.Now().Add(patience); c.raft.Stats()["last_snapshot_index"] == "0"; time.Sleep(time.Millisecond) {
-		if time.Now().After(limit) {
-			l.Fatal("no snapshot")
-		}
-	}
+	l.until("a snapshot", func() bool { return c.raft.Stats()["last_snapshot_index"] != "0" })
 }
 
 func TestRegisterRefusesATakenName(t *testing.T) {

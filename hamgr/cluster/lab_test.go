@@ -107,17 +107,17 @@ func (l *lab) forward(ctx context.Context, cmd core.Command) error {
 	return ErrNotLeader
 }
 
-func (l *lab) leader() (string, *Cluster) {
+func (l *lab) leader() (name string, c *Cluster) {
 	l.Helper()
-	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(time.Millisecond) {
-		for name, c := range l.hosts {
+	l.until("a leader", func() bool {
+		for name, c = range l.hosts {
 			if c.IsLeader() {
-				return name, c
+				return true
 			}
 		}
-	}
-	l.Fatal("no leader")
-	return "", nil
+		return false
+	})
+	return name, c
 }
 
 // propose keeps trying through elections, as an agent does.

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hamgr/hamgr/test/commit"
+	"github.com/hamgr/hamgr/test/commit/load"
 	"github.com/hamgr/hamgr/test/lab"
 )
 
@@ -42,6 +44,16 @@ func up(t *testing.T, o Options) *Rig {
 	return r
 }
 
+// answered waits until every flow has got so many more answers.
+func answered(t *testing.T, r *Rig, l *load.Load, more int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), r.Patience())
+	defer cancel()
+	if err := l.Answered(ctx, more); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestPowerOff: output commit holds while the guest is protected, over the death of its
 // host, and when it is protected again.
 func TestPowerOff(t *testing.T) {
@@ -54,7 +66,7 @@ func TestPowerOff(t *testing.T) {
 	if err := r.Protect(ctx); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(3 * time.Second) // some hundred frames
+	answered(t, r, l, 50) // some hundred frames
 	if rep := judge(t, r); rep.Restores != 0 {
 		t.Errorf("a failover for no reason: %+v", rep)
 	}
@@ -68,7 +80,7 @@ func TestPowerOff(t *testing.T) {
 	if p.Primary != "h2" {
 		t.Errorf("the guest is on %s, not on its backup h2", p.Primary)
 	}
-	time.Sleep(2 * time.Second)
+	answered(t, r, l, 30)
 	for _, f := range l.Stop() {
 		if f.Error != "" || f.RolledBack || f.Requests < 10 {
 			t.Errorf("%+v", f)
