@@ -109,9 +109,9 @@ func (t tree) build(ctx context.Context, root string, progress io.Writer) error 
 // install adds what this machine lacks.
 func install(ctx context.Context, progress io.Writer) error {
 	var missing []string
-	for tool, pkg := range needs {
+	for tool, packages := range needs {
 		if _, err := exec.LookPath(tool); err != nil {
-			missing = append(missing, pkg)
+			missing = append(missing, packages...)
 		}
 	}
 	if len(missing) == 0 {

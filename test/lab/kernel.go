@@ -156,7 +156,8 @@ func (s hostSpec) kernelCommand() (*exec.Cmd, error) {
 		"root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "init="+kernelInitPath,
 		"con0=null,fd:1", "con=null", "ssl=null",
 		s.vector(0, "tap0"), s.vector(1, "tap1"), s.vector(2, controlDevice))
-	cmd.Env = []string{"PATH=" + searchPath, "HOME=/run/lab", "TMPDIR=/dev/shm"} // its memory is a file in TMPDIR
+	cmd.Env = []string{"PATH=" + searchPath, "HOME=/run/lab", "LD_PRELOAD=" + xstateLibrary,
+		"TMPDIR=/dev/shm"} // its memory is a file in TMPDIR
 	cmd.Stdout, cmd.Stderr = console, console
 	return cmd, nil
 }

@@ -16,7 +16,7 @@ import (
 // kernelLab is a lab of hosts with kernels of their own.
 func kernelLab(ctx context.Context, t *testing.T, hosts int) *Lab {
 	t.Helper()
-	p, err := Prepare(ctx, os.Stderr)
+	p, err := Prepare(t.Context(), os.Stderr) // the first time it takes as long as the network does
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,14 +2,21 @@ package lab
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 )
 
+//go:embed xstate/setregset.c
+var setregset string
+
+// xstateLibrary is for user-mode-linux; its source says why.
+const xstateLibrary = "/usr/lib/lab-xstate.so"
+
 // recipe is what a root file system is made by; a change makes a new one.
-const recipe = `set -eu
+var recipe = `set -eu
 mirror=$1 root=$2
 export DEBIAN_FRONTEND=noninteractive
 trap 'umount "$root/proc" 2>/dev/null || true' EXIT
@@ -29,10 +36,12 @@ kernel=$(chroot "$root" apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*
 (cd "$root/tmp" && chroot "$root" sh -c "cd /tmp && apt-get download $kernel" && dpkg-deb -x ./*.deb "$root/opt/kernel" && rm ./*.deb)
 chroot "$root" apt-get clean
 mkdir -p "$root/opt/hamgr/bin" "$root/opt/hamgr/guest" "$root/var/log/lab"
+gcc -shared -fPIC -O2 -Wall -Werror -o "$root` + xstateLibrary + `" -x c - <<'SOURCE'
+` + setregset + `SOURCE
 `
 
 // needs are the packages this machine itself wants for building the root and running hosts.
-var needs = map[string]string{"debootstrap": "debootstrap", "ip": "iproute2"}
+var needs = map[string][]string{"debootstrap": {"debootstrap"}, "ip": {"iproute2"}, "gcc": {"gcc", "libc6-dev"}}
 
 // Paths of a prepared root.
 type Paths struct {
