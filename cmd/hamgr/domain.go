@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,6 +67,17 @@ func (a *app) completeNodes(cmd *cobra.Command, _ []string, _ string) ([]string,
 	return a.complete(cmd, func(s api.Status) (names []string) {
 		for _, n := range s.Nodes {
 			names = append(names, n.Name)
+		}
+		return names
+	})
+}
+
+func (a *app) completeGroups(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return a.complete(cmd, func(s api.Status) (names []string) {
+		for _, p := range s.Protections {
+			if p.AntiAffinity != "" && !slices.Contains(names, p.AntiAffinity) {
+				names = append(names, p.AntiAffinity)
+			}
 		}
 		return names
 	})

@@ -272,6 +272,11 @@ func TestStatus(t *testing.T) {
 	n.want(t, 3, "", "web2 is not protected", "status", "web2")
 	n.answers["GET /v1/status"] = []any{protection(core.Solo, 5, func(p *api.ProtectionStatus) { p.Backup, p.Reason = "", "no heartbeat from h2" })}
 	n.want(t, 0, "web1 is solo: no heartbeat from h2\n", "", "status")
+	n.answers["GET /v1/status"] = []any{protection(core.Protected, 5, func(p *api.ProtectionStatus) {
+		p.AntiAffinity, p.Together = "web", "web2 of its group web runs on h1, too"
+	})}
+	n.want(t, 0, "web1 is protected, but: web2 of its group web runs on h1, too\n", "", "status")
+	n.want(t, 0, "anti-affinity  group web, but: web2 of its group", "", "status", "web1")
 	s := protection(core.Protected, 1, nil)
 	s.Leader = ""
 	n.answers["GET /v1/status"] = []any{s}
@@ -311,10 +316,10 @@ func TestEvents(t *testing.T) {
 
 func TestCompletion(t *testing.T) {
 	n := newNode(t)
-	s := protection(core.Protected, 1, nil)
+	s := protection(core.Protected, 1, func(p *api.ProtectionStatus) { p.AntiAffinity = "web" })
 	s.Nodes = []api.NodeStatus{{Node: core.Node{Name: "h1"}}, {Node: core.Node{Name: "h2"}}}
 	n.answers["GET /v1/status"] = []any{s}
-	for want, args := range map[string][]string{"web1\n": {"unprotect", ""}, "h1\nh2\n": {"protect", "x", "--backup", ""}} {
+	for want, args := range map[string][]string{"web1\n": {"unprotect", ""}, "h1\nh2\n": {"protect", "x", "--backup", ""}, "web\n": {"protect", "x", "--anti-affinity", ""}} {
 		var out, errOut bytes.Buffer
 		run(t.Context(), append([]string{"__complete", "--url", n.URL}, args...), &out, &errOut)
 		if !strings.HasPrefix(out.String(), want) {

@@ -77,8 +77,10 @@ func protections(w io.Writer, s api.Status) {
 		}
 		rows = append(rows, []string{p.Domain, p.Primary, p.Backup, phase(p), fmt.Sprint(p.Generation), p.Epoch.String(),
 			pause, dirty, held, since(p.Since)})
-		if p.Degraded != "" {
-			notes = append(notes, fmt.Sprintf("%s is %s, but: %s", p.Domain, p.Phase, p.Degraded))
+		for _, but := range []string{p.Degraded, p.Together} {
+			if but != "" {
+				notes = append(notes, fmt.Sprintf("%s is %s, but: %s", p.Domain, p.Phase, but))
+			}
 		}
 		if p.Phase != core.Protected && p.Reason != "" {
 			notes = append(notes, fmt.Sprintf("%s is %s: %s", p.Domain, p.Phase, p.Reason))
@@ -109,6 +111,9 @@ func inFull(w io.Writer, p api.ProtectionStatus) {
 	if p.Pinned != "" {
 		rows = append(rows, []string{"only backup", p.Pinned})
 	}
+	if p.AntiAffinity != "" {
+		rows = append(rows, []string{"anti-affinity", group(p)})
+	}
 	for _, n := range sorted(p.Refused) {
 		rows = append(rows, []string{"refused by", n + ": " + p.Refused[n]})
 	}
@@ -118,6 +123,13 @@ func inFull(w io.Writer, p api.ProtectionStatus) {
 		rows = append(rows, measured(*x)...)
 	}
 	table(w, "domain\t"+p.Domain, rows)
+}
+
+func group(p api.ProtectionStatus) string {
+	if p.Together != "" {
+		return fmt.Sprintf("group %s, but: %s", p.AntiAffinity, p.Together)
+	}
+	return "group " + p.AntiAffinity
 }
 
 func mode(p api.ProtectionStatus) string {

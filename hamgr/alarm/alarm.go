@@ -15,6 +15,7 @@ const (
 	Solo      = "hamgr.protection.solo"
 	Protected = "hamgr.protection.protected"
 	Degraded  = "hamgr.protection.degraded"
+	Together  = "hamgr.protection.together" // with another of its anti-affinity group
 	Lost      = "hamgr.protection.lost"
 	Trouble   = "hamgr.guest.trouble"      // of the guest's own; nothing was done
 	Restart   = "hamgr.protection.restart" // anew: state was lost
@@ -30,7 +31,7 @@ type Alarm struct {
 // Alarming says whether the event is one that inspectors are told.
 func Alarming(e core.Event) bool {
 	switch e.Kind {
-	case core.FailOver, core.GoSolo, core.Synced, core.Degraded, core.AsOrdered, core.MarkLost, core.Restart, core.Trouble:
+	case core.FailOver, core.GoSolo, core.Synced, core.Degraded, core.AsOrdered, core.Together, core.Apart, core.MarkLost, core.Restart, core.Trouble:
 		return true
 	}
 	return false
@@ -58,6 +59,10 @@ func From(e core.Event) (a Alarm, ok bool) {
 		a.Type, severity = Degraded, "MINOR"
 	case core.AsOrdered:
 		a.Type, status, severity = Degraded, "up", "CLEARED"
+	case core.Together:
+		a.Type, severity = Together, "MINOR"
+	case core.Apart:
+		a.Type, status, severity = Together, "up", "CLEARED"
 	case core.MarkLost:
 		a.Type, severity = Lost, "CRITICAL"
 	case core.Trouble:

@@ -30,6 +30,8 @@ func TestFrom(t *testing.T) {
 		{core.Synced, "", Protected, "up", "CLEARED"},
 		{core.Degraded, "copies of the guest's input do not arrive", Degraded, "down", "MINOR"},
 		{core.AsOrdered, "", Degraded, "up", "CLEARED"},
+		{core.Together, "web2 of its group web runs on h1, too", Together, "down", "MINOR"},
+		{core.Apart, "", Together, "up", "CLEARED"},
 		{core.MarkLost, "no heartbeat from h1 for 10s", Lost, "down", "CRITICAL"},
 	} {
 		a, ok := From(event(c.kind, c.cause))

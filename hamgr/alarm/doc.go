@@ -12,6 +12,8 @@
 //	a backup has the guest         hamgr.protection.protected  up      CLEARED
 //	protected, with a shortcoming  hamgr.protection.degraded   down    MINOR
 //	that is over                   hamgr.protection.degraded   up      CLEARED
+//	beside another of its group    hamgr.protection.together   down    MINOR
+//	apart from it again            hamgr.protection.together   up      CLEARED
 //	nothing to restore from        hamgr.protection.lost       down    CRITICAL
 //
 // Sending never delays what is reported.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hamgr/hamgr/hamgr/core"
 )
@@ -17,6 +18,7 @@ import (
 const (
 	minEpoch = 5 * time.Millisecond
 	maxEpoch = 10 * time.Second
+	maxGroup = 64
 	// preflightTimeout is for all the questions of one protect; a probe of QEMU may take 10 s.
 	preflightTimeout = 15 * time.Second
 
@@ -65,7 +67,7 @@ func (s *Server) protect(r *http.Request, in json.RawMessage) (any, error) {
 
 // order is the request as a protection that still lacks its hosts.
 func (s *Server) order(q ProtectRequest, st core.State) (core.Protection, error) {
-	p := core.Protection{Domain: q.Domain, Pinned: q.Backup, Mode: q.Mode, Epoch: s.Epoch, OnLoss: q.OnLoss}
+	p := core.Protection{Domain: q.Domain, Pinned: q.Backup, Mode: q.Mode, Epoch: s.Epoch, OnLoss: q.OnLoss, AntiAffinity: q.AntiAffinity}
 	p.Input = q.Input == nil || *q.Input
 	if p.Mode == "" {
 		p.Mode = core.Buffer
@@ -85,12 +87,16 @@ func (s *Server) order(q ProtectRequest, st core.State) (core.Protection, error)
 		return p, noMode(p.Mode)
 	case p.OnLoss != "" && p.OnLoss != core.OnLossStop && p.OnLoss != core.OnLossRestart:
 		return p, Failure(CodeBadRequest, "stop leaves a lost guest to you; restart starts it anew on another host, without its memory", "there is no policy %q for a loss, only %s and %s", p.OnLoss, core.OnLossStop, core.OnLossRestart)
+	case len(p.AntiAffinity) > maxGroup || strings.ContainsFunc(p.AntiAffinity, notPrinted):
+		return p, Failure(CodeBadRequest, "a word such as web", "%.80q cannot name an anti-affinity group: at most %d letters, digits and signs", p.AntiAffinity, maxGroup)
 	case protected:
 		return p, Failure(CodeConflict, "hamgr status shows it, hamgr unprotect "+q.Domain+" ends it",
 			"%s is already protected: %s, %s -> %s", q.Domain, old.Phase, old.Primary, orNone(old.Backup))
 	}
 	return p, nil
 }
+
+func notPrinted(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }
 
 func noMode(m core.Mode) error {
 	return Failure(CodeBadRequest, "buffer holds output until it is committed; checkpoint does not, and may roll back what was seen",
@@ -104,7 +110,7 @@ func orNone(node string) string {
 	return node
 }
 
-// chooseBackup takes the first candidate that agrees, those with the fewest replicas first.
+// chooseBackup takes the first candidate that agrees.
 func (s *Server) chooseBackup(ctx context.Context, st core.State, p core.Protection, info DomainInfo) (string, error) {
 	candidates, err := candidates(st, p)
 	if err != nil {
@@ -113,6 +119,10 @@ func (s *Server) chooseBackup(ctx context.Context, st core.State, p core.Protect
 	live := s.liveness()
 	why := []string{}
 	for _, n := range candidates {
+		if st.Nodes[n].Drained {
+			why = append(why, n+" is drained")
+			continue
+		}
 		if l := live[n]; n != s.Node && !l.reachable() {
 			why = append(why, n+" is "+stateName(l))
 			continue
@@ -141,12 +151,8 @@ func candidates(st core.State, p core.Protection) ([]string, error) {
 		}
 		return []string{p.Pinned}, nil
 	}
-	replicas := map[string]int{}
-	for _, other := range st.Protections {
-		replicas[other.Backup]++
-	}
 	names = slices.DeleteFunc(names, func(n string) bool { return n == p.Primary })
-	slices.SortStableFunc(names, func(a, b string) int { return replicas[a] - replicas[b] })
+	core.Prefer(st, p, names)
 	return names, nil
 }
 

@@ -57,6 +57,22 @@ func TestProtectSpreadsReplicas(t *testing.T) {
 	}
 }
 
+// TestProtectKeepsAGroupApart: the fewest replicas come second. Of web3 no usable host is apart.
+func TestProtectKeepsAGroupApart(t *testing.T) {
+	w := newWorld(t, "h1", "h1", "h2", "h3", "h4")
+	w.must(t, core.Command{Kind: core.Drain, Node: &core.Node{Name: "h4"}})
+	for _, c := range []struct{ domain, on, backup string }{{"web1", "h2", "h1"}, {"web2", "h1", "h3"}, {"web3", "h1", "h2"}} {
+		w.nodes[c.on].agent.domains[c.domain] = running(c.domain)
+		var p core.Protection
+		if err := post(t, w.client("h1"), "/v1/protections", ProtectRequest{Domain: c.domain, AntiAffinity: "web"}, &p); err != nil {
+			t.Fatal(err)
+		}
+		if p.Backup != c.backup || p.AntiAffinity != "web" {
+			t.Errorf("%s on %s: %+v", c.domain, c.on, p)
+		}
+	}
+}
+
 func TestProtectRefusals(t *testing.T) {
 	full := errors.New("the replica needs 1152 MiB, there are 300 MiB free")
 	for _, c := range []struct {
@@ -100,6 +116,10 @@ func TestProtectRefusals(t *testing.T) {
 		{"epoch negative", ProtectRequest{Domain: "web1", EpochMS: -3}, nil, CodeBadRequest, 2, []string{"an epoch of -3 ms"}},
 		{"epoch that overflows", ProtectRequest{Domain: "web1", EpochMS: 1 << 62}, nil, CodeBadRequest, 2, []string{"an epoch of"}},
 		{"mode", ProtectRequest{Domain: "web1", Mode: "replay"}, nil, CodeBadRequest, 2, []string{`mode "replay"`}},
+		{"a group without a name", ProtectRequest{Domain: "web1", AntiAffinity: " "}, nil, CodeBadRequest, 2, []string{`" " cannot name`}},
+		{"backup is drained", ProtectRequest{Domain: "web1", Backup: "h2"}, func(w *world) {
+			w.apply(core.Command{Kind: core.Drain, Node: &core.Node{Name: "h2"}})
+		}, CodeRefused, 1, []string{"h2 is drained"}},
 		{"no majority", ProtectRequest{Domain: "web1"}, func(w *world) { w.quorum = errors.New("leadership lost") },
 			CodeUnknown, 5, []string{"leadership lost", "more than half"}},
 		{"leader behind", ProtectRequest{Domain: "web1"}, func(w *world) { w.lagging["h1"], w.seen["h1"] = true, core.State{} },

@@ -18,6 +18,8 @@ type ProtectRequest struct {
 	Mode    core.Mode       `json:"mode,omitempty"`     // empty: buffer
 	Input   *bool           `json:"input,omitempty"`    // copy the guest's input to the backup; none: yes
 	OnLoss  core.LossPolicy `json:"on_loss,omitempty"`  // empty: stop
+
+	AntiAffinity string `json:"anti_affinity,omitempty"` // group of guests of which no two are to be on one host; empty: none
 }
 
 // ChangeRequest changes a protection while it is in force.

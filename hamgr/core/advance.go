@@ -73,9 +73,12 @@ func assign(s State, p *Protection, c Command) (Event, error) {
 	return Event{Node: p.Primary, Target: p.Backup}, nil
 }
 
-func synced(s State, p *Protection, _ Command) (Event, error) {
+func synced(s State, p *Protection, c Command) (Event, error) {
 	if s.replicaGone(*p) {
 		return Event{}, replicaLost(*p)
+	}
+	if len(p.Refused) > 0 {
+		p.TurnedDownAt = c.Time
 	}
 	p.Refused, p.RefusedAt, p.Fenced = nil, time.Time{}, true
 	return Event{Node: p.Primary, Target: p.Backup}, nil

@@ -47,6 +47,8 @@ func apply(s *State, c Command) (event Event, changed bool, err error) {
 		var p Protection
 		p, err = current(*s, c)
 		event = Event{Domain: p.Domain, Node: p.Primary, Generation: p.Generation}
+	case Together, Apart:
+		return note(s, c)
 	case WantMode, SetMode:
 		event, err = changeMode(s, c)
 	default:
@@ -113,6 +115,7 @@ func protect(s *State, c Command) (Event, error) {
 	}
 	p.Wanted, p.Refused, p.RefusedAt = "", nil, time.Time{}
 	p.Moving, p.StayedAt, p.Degraded = false, time.Time{}, ""
+	p.Together, p.TurnedDownAt = "", time.Time{}
 	p.Cold, p.Starts, p.Fenced, p.Silent, p.Unrun = false, 0, false, false, false
 	if p.OnLoss == OnLossRestart {
 		if c.Definition == "" {

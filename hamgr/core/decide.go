@@ -39,7 +39,7 @@ type View struct {
 }
 
 // Decide is what the leader should propose for state s when it sees v, the urgent first:
-// failovers, then lost backups, then lost guests, then new backups. The same input gives
+// failovers, then lost backups, then lost guests, then new backups, then what is only said. The same input gives
 // the same answer. Each command is right on its own; proposing some of them only, or none,
 // is safe.
 func Decide(s State, v View) []Command {
@@ -49,7 +49,7 @@ func Decide(s State, v View) []Command {
 		primary, backup := d.facts(p.Primary), d.facts(p.Backup)
 		if c, ok := d.answer(&p, primary, backup); ok {
 			d.out = append(d.out, c)
-		} else if p.Phase == Solo || p.Phase == Lost && p.OnLoss == OnLossRestart || backup.node.Drained || p.Phase == Protected && primary.node.Drained {
+		} else if p.Phase == Solo || p.Phase == Lost && p.OnLoss == OnLossRestart || backup.node.Drained || p.Phase == Protected && primary.node.Drained || p.AntiAffinity != "" && d.grouped().crowded(p) {
 			untidy = append(untidy, name)
 		}
 	}
@@ -66,7 +66,7 @@ func Decide(s State, v View) []Command {
 }
 
 func urgency(k Kind) int {
-	return slices.Index([]Kind{FailOver, GoSolo, MarkLost, Restart, Move, Assign}, k)
+	return slices.Index([]Kind{FailOver, GoSolo, MarkLost, Restart, Move, Assign, Together, Apart}, k)
 }
 
 // decider is one Decide. It asks the view about each node once: there are many times more
@@ -75,8 +75,16 @@ type decider struct {
 	state     State
 	view      View
 	nodes     map[string]*facts
+	groups    groups     // as is the placement
 	placement *placement // made when it is needed, which is seldom
 	out       []Command
+}
+
+func (d *decider) grouped() groups {
+	if d.groups == nil {
+		d.groups = groupsOf(d.state, d.view.Now)
+	}
+	return d.groups
 }
 
 // facts are what is known of a node; nothing of no node.
@@ -124,32 +132,38 @@ func (d *decider) answer(p *Protection, primary, backup *facts) (c Command, ok b
 	return c, true
 }
 
-// tidy is for a protection that nothing threatens: a backup where there is none, and its
-// way off the nodes that are to be emptied. A replica leaves such a node only if another
-// can take it at once.
+// tidy is for a protection that nothing threatens: a backup where there is none, its way
+// off the nodes that are to be emptied, its way apart from its group. A replica leaves a
+// node for that only if another can take it at once.
 func (d *decider) tidy(p Protection) (Command, bool) {
 	s, v := d.state, d.view
 	if d.placement == nil {
-		d.placement = newPlacement(s, v)
+		d.placement = newPlacement(s, v, d.grouped())
 	}
 	c := Command{Domain: p.Domain, Generation: p.Generation}
 	onDrained := p.Backup != "" && s.Nodes[p.Backup].Drained
 	switch {
 	case p.Phase == Lost && p.OnLoss == OnLossRestart:
-		return d.anew(p)
+		if c, ok := d.anew(p); ok {
+			return c, true
+		}
 	case p.Phase == Solo && slices.Contains(v.Alive, p.Primary):
-		backup, ok := d.placement.choose(p)
-		c.Kind, c.Backup = Assign, backup
-		return c, ok
+		if backup, ok := d.placement.choose(p); ok {
+			c.Kind, c.Backup = Assign, backup
+			return c, true
+		}
 	case onDrained && !p.Moving:
-		_, ok := d.placement.choose(p)
-		c.Kind, c.Cause = GoSolo, p.Backup+" is drained"
-		return c, ok
+		if _, ok := d.placement.choose(p); ok {
+			c.Kind, c.Cause = GoSolo, p.Backup+" is drained"
+			return c, true
+		}
+	case d.mayPart(p):
+		return d.part(p)
 	case p.Phase == Protected && s.Nodes[p.Primary].Drained && !p.Moving && !recent(p.StayedAt, v.Now) && slices.Contains(v.Alive, p.Backup):
 		c.Kind, c.Cause = Move, p.Primary+" is drained"
 		return c, true
 	}
-	return c, false
+	return d.remark(p)
 }
 
 // anew is where a lost guest is started anew: where it was, if that host lives, as its
@@ -173,7 +187,8 @@ func (d *decider) anew(p Protection) (Command, bool) {
 	}
 	p.Pinned = "" // which is about replicas
 	where, ok := d.placement.choose(p)
-	c.Backup = where
+	c.Backup, p.Primary = where, where
+	d.groups.add(p, d.view.Now)
 	return c, ok
 }
 
@@ -181,64 +196,6 @@ func (d *decider) anew(p Protection) (Command, bool) {
 // without commits cannot emit (I2). In checkpoint mode it is not, nor on the way to or
 // from it.
 func (p Protection) holds() bool { return p.Mode == Buffer && p.Wanted == "" }
-
-// placement spreads replicas over the nodes; it counts what one Decide hands out.
-type placement struct {
-	view     View
-	nodes    []string // alive and registered, by name
-	replicas map[string]int
-	promised map[string]uint64 // bytes of replicas that MemoryFree may not show yet
-}
-
-func newPlacement(s State, v View) *placement {
-	pl := &placement{view: v, replicas: map[string]int{}, promised: map[string]uint64{}}
-	for _, n := range v.Alive {
-		if node, ok := s.Nodes[n]; ok && !node.Drained {
-			pl.nodes = append(pl.nodes, n)
-		}
-	}
-	slices.Sort(pl.nodes)
-	for _, p := range s.Protections {
-		if p.Backup == "" {
-			continue
-		}
-		pl.replicas[p.Backup]++
-		if p.Phase == Syncing {
-			pl.promised[p.Backup] += p.Memory
-		}
-	}
-	return pl
-}
-
-// choose takes the node with the fewest replicas, the first by name among equals.
-func (pl *placement) choose(p Protection) (string, bool) {
-	best := ""
-	for _, n := range pl.nodes {
-		if pl.fits(p, n) && (best == "" || pl.replicas[n] < pl.replicas[best]) {
-			best = n
-		}
-	}
-	if best == "" {
-		return "", false
-	}
-	pl.replicas[best]++
-	pl.promised[best] += p.Memory
-	return best, true
-}
-
-func (pl *placement) fits(p Protection, node string) bool {
-	if node == p.Primary || p.Pinned != "" && p.Pinned != node {
-		return false
-	}
-	if _, refused := p.Refused[node]; refused && recent(p.RefusedAt, pl.view.Now) {
-		return false
-	}
-	if dead, _ := pl.view.Dead(node); dead {
-		return false
-	}
-	free, known := pl.view.MemoryFree[node]
-	return !known || free >= pl.promised[node]+p.Memory
-}
 
 // recent takes the times of two clocks: one far ahead of the other is not recent, or a
 // clock set back would bar a backup for as long.

@@ -58,10 +58,8 @@ func next(s State, v View, p Protection) string {
 		return fmt.Sprintf("waiting for %s: hamgr on %s was restarted, and the replica went with it", p.Primary, p.Backup)
 	case p.Phase == Protected && backupDead:
 		return "both of its hosts are dead; whichever comes back first goes on"
-	case p.Phase == Protected && p.Degraded != "":
-		return "nothing: it is protected, but " + p.Degraded
 	case p.Phase == Protected:
-		return "nothing: it is protected"
+		return "nothing: it is protected" + but(p.Degraded) + but(groupsOf(s, v.Now).say(p))
 	case p.Phase == Syncing:
 		return fmt.Sprintf("%s is copying its memory to %s", p.Primary, p.Backup)
 	case p.Phase == Recovering && p.Cold:
@@ -78,9 +76,16 @@ func next(s State, v View, p Protection) string {
 	return noBackup(s, v, p)
 }
 
+func but(what string) string {
+	if what == "" {
+		return ""
+	}
+	return ", but " + what
+}
+
 // noBackup says of each node why it is not the backup of a guest that runs alone.
 func noBackup(s State, v View, p Protection) string {
-	pl := newPlacement(s, v)
+	pl := newPlacement(s, v, groupsOf(s, v.Now))
 	text := ""
 	for _, n := range slices.Sorted(maps.Keys(s.Nodes)) {
 		if n != p.Primary {
@@ -131,8 +136,9 @@ func doing(c Command, p Protection) string {
 	return string(c.Kind)
 }
 
+// about finds what is to be done for a domain; what is only to be said is left out.
 func about(list []Command, domain string) (Command, bool) {
-	i := slices.IndexFunc(list, func(c Command) bool { return c.Domain == domain })
+	i := slices.IndexFunc(list, func(c Command) bool { return c.Domain == domain && c.Kind != Together && c.Kind != Apart })
 	if i < 0 {
 		return Command{}, false
 	}
@@ -145,74 +151,4 @@ func deadCause(v View, node string) (cause string, dead bool) {
 	}
 	dead, cause = v.Dead(node)
 	return cause, dead
-}
-
-// without is v as it will be seen once node has been dead for long enough.
-func (v View) without(node string) View {
-	out := v
-	out.Dead = func(n string) (bool, string) {
-		if n == node {
-			return true, node + " is dead"
-		}
-		return v.Dead(n)
-	}
-	out.Silence = func(n string) time.Duration {
-		if n == node {
-			return LostAfter
-		}
-		return v.Silence(n)
-	}
-	out.Lapsed = func(n string) bool { return n == node || v.Lapsed != nil && v.Lapsed(n) }
-	out.Alive = slices.DeleteFunc(slices.Clone(v.Alive), func(n string) bool { return n == node })
-	return out
-}
-
-// ifDead plays the leader's decisions after a death until there is none, which are few.
-func ifDead(s State, v View, domain, node string) string {
-	before := s.Protections[domain]
-	v = v.without(node)
-	anew := false
-	for range 4 {
-		c, ok := about(Decide(s, v), domain)
-		if !ok {
-			break
-		}
-		if Apply(&s, s.Index+1, c) != nil {
-			break
-		}
-		anew = anew || c.Kind == Restart
-		if p := s.Protections[domain]; p.Phase == Recovering {
-			_ = Apply(&s, s.Index+1, Command{Kind: Restored, Domain: domain, Generation: p.Generation})
-		}
-	}
-	if after := s.Protections[domain]; anew && before.Phase != Lost {
-		return fmt.Sprintf("its memory is lost; started anew on %s%s", after.Primary, again(after))
-	}
-	return outcome(before, s.Protections[domain], node)
-}
-
-func again(after Protection) string {
-	if after.Backup == "" {
-		return "; no other host can take its replica then"
-	}
-	return fmt.Sprintf("; then protected again on %s", after.Backup)
-}
-
-func outcome(before, after Protection, node string) string {
-	again := again(after)
-	switch {
-	case before.Phase == Lost:
-		return "it is lost already"
-	case after.Phase == Lost:
-		return fmt.Sprintf("lost: %s has its only copy", before.Primary)
-	case after.Primary != before.Primary && before.Mode == Checkpoint:
-		return fmt.Sprintf("goes on at %s from its last checkpoint; what was seen of it since may be rolled back%s", after.Primary, again)
-	case after.Primary != before.Primary:
-		return fmt.Sprintf("goes on at %s, nothing is lost%s", after.Primary, again)
-	case node == before.Primary:
-		return "nothing can be decided: its other host is dead, too"
-	case node == before.Backup:
-		return fmt.Sprintf("runs on at %s without a replica%s", after.Primary, again)
-	}
-	return "nothing changes"
 }

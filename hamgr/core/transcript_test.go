@@ -149,7 +149,7 @@ func (w *world) do(line string) string {
 
 func (w *world) protect(a args) string {
 	p := Protection{Domain: a.pos[0], UUID: "uuid-" + a.pos[0], Primary: a.keys["primary"], Backup: a.keys["backup"],
-		Pinned: a.keys["pinned"], Mode: Mode(a.keys["mode"]), OnLoss: LossPolicy(a.keys["onloss"])}
+		Pinned: a.keys["pinned"], Mode: Mode(a.keys["mode"]), OnLoss: LossPolicy(a.keys["onloss"]), AntiAffinity: a.keys["group"]}
 	p.Memory, _ = strconv.ParseUint(a.keys["memory"], 10, 64)
 	if u := a.keys["uuid"]; u != "" {
 		p.UUID = u
@@ -199,6 +199,9 @@ func line(p Protection) string {
 	}
 	if p.Degraded != "" {
 		out += ", but " + p.Degraded
+	}
+	if p.Together != "" {
+		out += ", but " + p.Together
 	}
 	if len(p.Refused) > 0 {
 		out += fmt.Sprintf(", refused %v", p.Refused)

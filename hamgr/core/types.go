@@ -46,32 +46,39 @@ const (
 
 // Protection is the standing order "keep this domain alive".
 type Protection struct {
-	Domain     string            `json:"domain"`
-	UUID       string            `json:"uuid"`
-	Primary    string            `json:"primary"`
-	Backup     string            `json:"backup,omitempty"`
-	Boot       string            `json:"backup_boot,omitempty"`   // Node.Boot of the backup when it was chosen: a replica does not outlive its hamgr
-	Pinned     string            `json:"pinned_backup,omitempty"` // --backup: the only backup allowed
-	Mode       Mode              `json:"mode"`
-	Input      bool              `json:"input"`                 // what goes to the guest is copied to the backup
-	Wanted     Mode              `json:"wanted_mode,omitempty"` // asked for, not in force yet
-	Moving     bool              `json:"moving,omitempty"`      // the primary is to hand the guest over to the backup
-	StayedAt   time.Time         `json:"stayed_at,omitzero"`    // when it last could not
-	Epoch      time.Duration     `json:"epoch_ns"`
-	Memory     uint64            `json:"memory_bytes"`
-	Generation uint64            `json:"generation"` // fencing token: raised by every change of who may run or emit
-	Phase      Phase             `json:"phase"`
-	Since      time.Time         `json:"since"` // of the phase
-	Reason     string            `json:"reason,omitempty"`
-	Degraded   string            `json:"degraded,omitempty"` // protected, but less well than ordered: why
-	OnLoss     LossPolicy        `json:"on_loss,omitempty"`  // empty: stop
-	Cold       bool              `json:"cold,omitempty"`     // recovering: it is started anew, not restored
-	Fenced     bool              `json:"fenced,omitempty"`   // it was protected before: its output is held, or behind a lease, since
-	Unrun      bool              `json:"unrun,omitempty"`    // it was to be started on its primary and has not run there yet: a copy there is of a former time
-	Silent     bool              `json:"silent,omitempty"`   // lost: its primary has said that no copy runs there
-	Starts     int               `json:"starts,omitempty"`   // anew, since it last ran
-	Refused    map[string]string `json:"refused,omitempty"`  // nodes that could not take it, and why
-	RefusedAt  time.Time         `json:"refused_at,omitzero"`
+	Domain     string        `json:"domain"`
+	UUID       string        `json:"uuid"`
+	Primary    string        `json:"primary"`
+	Backup     string        `json:"backup,omitempty"`
+	Boot       string        `json:"backup_boot,omitempty"`   // Node.Boot of the backup when it was chosen: a replica does not outlive its hamgr
+	Pinned     string        `json:"pinned_backup,omitempty"` // --backup: the only backup allowed
+	Mode       Mode          `json:"mode"`
+	Input      bool          `json:"input"`                 // what goes to the guest is copied to the backup
+	Wanted     Mode          `json:"wanted_mode,omitempty"` // asked for, not in force yet
+	Moving     bool          `json:"moving,omitempty"`      // the primary is to hand the guest over to the backup
+	StayedAt   time.Time     `json:"stayed_at,omitzero"`    // when it last could not
+	Epoch      time.Duration `json:"epoch_ns"`
+	Memory     uint64        `json:"memory_bytes"`
+	Generation uint64        `json:"generation"` // fencing token: raised by every change of who may run or emit
+	Phase      Phase         `json:"phase"`
+	Since      time.Time     `json:"since"` // of the phase
+	Reason     string        `json:"reason,omitempty"`
+	Degraded   string        `json:"degraded,omitempty"` // protected, but less well than ordered: why
+	OnLoss     LossPolicy    `json:"on_loss,omitempty"`  // empty: stop
+	Cold       bool          `json:"cold,omitempty"`     // recovering: it is started anew, not restored
+	Fenced     bool          `json:"fenced,omitempty"`   // it was protected before: its output is held, or behind a lease, since
+	Unrun      bool          `json:"unrun,omitempty"`    // it was to be started on its primary and has not run there yet: a copy there is of a former time
+	Silent     bool          `json:"silent,omitempty"`   // lost: its primary has said that no copy runs there
+	Starts     int           `json:"starts,omitempty"`   // anew, since it last ran
+
+	// AntiAffinity is the group of guests of which no two are to be on one host. Protection
+	// goes before: a host beside another of the group is better than none.
+	AntiAffinity string    `json:"anti_affinity,omitempty"`
+	Together     string    `json:"together,omitempty"`      // with which of the group it is, or would be after one failure, and where
+	TurnedDownAt time.Time `json:"turned_down_at,omitzero"` // when it was last protected after a better host had refused or failed
+
+	Refused   map[string]string `json:"refused,omitempty"` // nodes that could not take it, and why
+	RefusedAt time.Time         `json:"refused_at,omitzero"`
 }
 
 // Node is one host running hamgr serve.
@@ -123,6 +130,10 @@ const (
 	Stay Kind = "stay"
 
 	Trouble Kind = "trouble" // of the guest's own, for people: nothing is done
+
+	// Of an anti-affinity group, for people as well.
+	Together Kind = "together"
+	Apart    Kind = "apart"
 
 	// While the guest is protected, its primary says what it finds wanting, and when nothing.
 	Degraded  Kind = "degraded"
