@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	powerOffs = 25 // of each guest
+	powerOffs = 25 // of a guest of each size
+	inARow    = 5  // in one lab
 	// settle is left to a lab between two failures, so that none falls into the work that
 	// the one before has made.
 	settle = 2 * time.Second
@@ -35,38 +36,38 @@ func (o outage) note() string {
 	return ""
 }
 
-// outages pulls the plug of a primary's host, and starts it again, several times in each
-// lab, by turns.
-func (r *run) outages(ctx context.Context, labs ...*pathLab) error {
-	found := map[*pathLab][]outage{}
-	for _, p := range labs {
-		if text, err := p.Hamgr(ctx, "h1", "protect", "g1"); err != nil {
-			return p.of(fmt.Errorf("%w: %s", err, text))
-		}
+// outages pulls the plug of a primary's host, and starts it again, several times. Of the
+// power-offs of this guest, the first is number after+1.
+func (p *pathLab) outages(ctx context.Context, after int) (found []outage, err error) {
+	if text, err := p.Hamgr(ctx, "h1", "protect", "g1"); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, text)
 	}
-	for i := range powerOffs {
-		for _, p := range labs {
-			o, err := p.outage(ctx, uint64(100+i), settle)
-			if err != nil {
-				return p.of(err)
-			}
-			p.say("power-off %d of %d, %d MiB: outage %.0f ms = detection %.0f + restoring %.1f + the client %.0f%s", i+1, powerOffs, p.memoryMiB, o.total, o.detect, o.restore, o.rest, o.note())
-			found[p] = append(found[p], o)
+	for i := after; i < after+inARow; i++ {
+		o, err := p.outage(ctx, uint64(100+i), settle)
+		if err != nil {
+			return nil, err
 		}
+		p.say("power-off %d of %d, %d MiB: outage %.0f ms = detection %.0f + restoring %.1f + the client %.0f%s", i+1, powerOffs, p.memoryMiB, o.total, o.detect, o.restore, o.rest, o.note())
+		found = append(found, o)
 	}
+	return found, nil
+}
+
+// addOutages adds the figures, from the power-offs of the guests of each size.
+func (r *run) addOutages(found map[uint][]outage) error {
 	medians := map[uint]float64{}
-	for _, p := range labs {
-		m, err := p.addOutages(found[p])
+	for _, size := range sizes {
+		m, err := r.addOutagesOf(size.memoryMiB, found[size.memoryMiB])
 		if err != nil {
 			return err
 		}
-		medians[p.memoryMiB] = m
+		medians[size.memoryMiB] = m
 	}
 	return r.compare(medians[smallMiB], medians[largeMiB])
 }
 
-// addOutages adds the figures of one lab, and returns the median time to restore, in ms.
-func (p *pathLab) addOutages(found []outage) (float64, error) {
+// addOutagesOf adds those of one size, and returns the median time to restore, in ms.
+func (r *run) addOutagesOf(memoryMiB uint, found []outage) (float64, error) {
 	var total, detect, restore, rest []float64
 	leaders := 0.0
 	for _, o := range found {
@@ -76,7 +77,7 @@ func (p *pathLab) addOutages(found []outage) (float64, error) {
 		total, detect = append(total, o.total), append(detect, o.detect)
 		restore, rest = append(restore, o.restore), append(rest, o.rest)
 	}
-	err := p.Add(Figure{Name: fmt.Sprintf("decision to running, median, %d MiB", p.memoryMiB), Value: median(restore), Unit: "ms", Target: AtMost(150),
+	err := r.Add(Figure{Name: fmt.Sprintf("decision to running, median, %d MiB", memoryMiB), Value: median(restore), Unit: "ms", Target: AtMost(150),
 		Samples: len(restore), Parts: map[string]float64{"min": quantile(restore, 0), "max": quantile(restore, 1)},
 		How: "after a power-off: from the time in the failover's Raft entry to the time in that of the restored guest"})
 	if err != nil {
@@ -84,8 +85,8 @@ func (p *pathLab) addOutages(found []outage) (float64, error) {
 	}
 	parts := map[string]float64{"p50": median(total), "detection_p50": median(detect), "restoring_p50": median(restore), "client_p50": median(rest),
 		"detection_max": quantile(detect, 1), "restoring_max": quantile(restore, 1), "client_max": quantile(rest, 1), "leaders_lost": leaders}
-	return median(restore), p.Add(Figure{Name: fmt.Sprintf("outage after power-off, worst, %d MiB", p.memoryMiB), Value: quantile(total, 1), Unit: "ms", Target: AtMost(1000), Samples: len(total), Parts: parts,
-		How: "longest time between two answers on one TCP connection; detection: power-off to the decision; client: from the guest running to the answer (what both ends retransmit when)"})
+	return median(restore), r.Add(Figure{Name: fmt.Sprintf("outage after power-off, worst, %d MiB", memoryMiB), Value: quantile(total, 1), Unit: "ms", Target: AtMost(1000), Samples: len(total), Parts: parts,
+		How: "longest time between two answers on one TCP connection; detection: power-off to the decision; client: from the guest running to the answer (the guest takes its packets, its emulator translates its code anew, or a packet is sent again)"})
 }
 
 // compare says whether restoring depends on the size of a guest, from the medians in ms.
