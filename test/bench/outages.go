@@ -146,7 +146,7 @@ func (p *pathLab) outage(ctx context.Context, seed uint64, before time.Duration)
 func (p *pathLab) goDark(host string) (time.Time, error) {
 	at := time.Now()
 	h := p.Host(host)
-	return at, errors.Join(h.Cut("mgmt"), h.Cut("guest"), h.Pause())
+	return at, errors.Join(h.CutAll(), h.Pause())
 }
 
 // firstAfter is when the first answer came after at; zero if none did.

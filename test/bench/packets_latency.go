@@ -30,11 +30,7 @@ var settings = []setting{
 }
 
 // settingWindow is how long the guest is asked in a setting, and as long without it.
-const settingWindow = 5 * time.Second
-
-// usualPause is about that of this guest. With it waits are whole epochs, from one end to
-// another, and no part of an epoch gets more requests than the others.
-const usualPause = 2 * time.Millisecond
+const settingWindow = 8 * time.Second
 
 // pictured is the epoch whose settings are in the picture.
 const pictured = 25 * time.Millisecond
@@ -71,7 +67,7 @@ func (p *pathLab) latencySettings(ctx context.Context) error {
 // first on: the guest remembers each.
 func (p *pathLab) latencyOf(ctx context.Context, s setting, first uint64) (without, with []float64, err error) {
 	var clients []*testbed.Client
-	think := 2 * (s.epoch + usualPause) // evenly from 0 to 4 epochs: requests fall anywhere in one
+	think := 2 * s.epoch // evenly from 0 to 4 epochs, whole ones: no part of an epoch gets more requests than the others
 	for i := range s.clients {
 		c, err := p.StartClient(ctx, think, first+uint64(i))
 		if err != nil {
