@@ -124,12 +124,22 @@ func (l *Load) Answered(ctx context.Context, more int64) error {
 	}
 	for _, f := range l.flows {
 		for f.answered.Load() < f.goal.Load() {
-			if f.given.Load() {
-				return fmt.Errorf("load: %s over %s to %s gave up after %d answers: %s", f.name, f.network, f.addr, f.answered.Load(), f.why.Load())
+			if err := l.gaveUp(); err != nil {
+				return err
 			}
 			if !wait(ctx, 20*time.Millisecond) {
 				return fmt.Errorf("load: %s over %s to %s stopped at %d answers: %w", f.name, f.network, f.addr, f.answered.Load(), ctx.Err())
 			}
+		}
+	}
+	return l.gaveUp()
+}
+
+// gaveUp names a flow that has.
+func (l *Load) gaveUp() error {
+	for _, f := range l.flows {
+		if f.given.Load() {
+			return fmt.Errorf("load: %s over %s to %s gave up after %d answers: %s", f.name, f.network, f.addr, f.answered.Load(), f.why.Load())
 		}
 	}
 	return nil
