@@ -90,6 +90,7 @@ func (a *Agent) serveBackup(ctx context.Context, conn net.Conn) {
 	a.background.Go(func() { b.watchStandby(ctx) })
 	err = b.receive(r)
 	b.log.Info("checkpoints stopped", "generation", h.Generation, "cause", err)
+	b.usurp(ctx, err)
 }
 
 // watchStandby tells the cluster when the standby is no more while checkpoints come: what
@@ -199,6 +200,7 @@ func (b *backup) receive(r *wire.Receiver) error {
 	b.replica = rep
 	b.agent.mu.Unlock()
 	for {
+		b.boundSilence()
 		f, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return errors.New("the primary hung up")

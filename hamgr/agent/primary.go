@@ -10,6 +10,7 @@ import (
 	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
+	"github.com/hamgr/hamgr/internal/mutant"
 	"github.com/hamgr/hamgr/qmp/colo"
 )
 
@@ -187,6 +188,9 @@ func (p *primary) sessionEnded(ctx context.Context, o core.Protection, cause err
 		return
 	}
 	p.log.Warn("checkpoints stopped", "generation", o.Generation, "cause", cause)
+	if mutant.Is(mutant.SoloWithoutRaft) {
+		p.enterSolo(ctx, *now)
+	}
 	dying := errors.Is(cause, errHung) || errors.Is(cause, colo.ErrTruncated)
 	p.report(ctx, now, p.afterSession(*now, cause, dying))
 	p.await(ctx, now, wake)

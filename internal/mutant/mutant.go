@@ -1,13 +1,17 @@
-// Package mutant makes hamgr err on purpose, in one of the ways that its forerunners did,
-// so that the tests can show that they would notice (test/commit). The mistakes are made
-// only in a binary built with the tag mutant that is told which by $HAMGR_MUTANT; in any
-// other Is is constantly false, and the compiler leaves the mistakes out.
+// Package mutant makes hamgr err on purpose, in one of the ways that its forerunners did
+// or that a cluster without its agreement would, so that the tests can show that they
+// would notice: test/commit those of output commit, test/chaos those of the agreement. The
+// mistakes are made only in a binary built with the tag mutant that is told which by
+// $HAMGR_MUTANT; in any other Is is constantly false, and the compiler leaves the mistakes
+// out.
 package mutant
 
-// Mistake names one way to break output commit.
+import "slices"
+
+// Mistake names one way to break a promise.
 type Mistake string
 
-// The mistakes, and whose they were.
+// Mistakes about output commit, and whose they were.
 const (
 	// ReleaseWhenWritten lets an epoch go when its checkpoint is written to the
 	// connection, not when it is committed (Xen Remus, libxl_stream_write.c).
@@ -27,5 +31,28 @@ const (
 	SecondBuffer Mistake = "second-buffer"
 )
 
-// All of them.
-var All = []Mistake{ReleaseWhenWritten, ReleaseOnError, AckBeforeApply, IgnoreFailedCommit, OnlyIP, SecondBuffer}
+// Mistakes about the cluster's agreement: a host acts on what it sees. test/sim has them,
+// too, under the same names.
+const (
+	// LeaseWithoutFencing leaves it to the process to close the gate when its lease is
+	// over, and not to the kernel: one that stands still does not (etcd#11457,
+	// hashicorp/raft#568).
+	LeaseWithoutFencing Mistake = "lease-without-fencing"
+	// FailoverWithoutRaft has a backup whose primary falls silent restore the guest: who
+	// cannot be heard is taken for dead.
+	FailoverWithoutRaft Mistake = "failover-without-raft"
+	// SoloWithoutRaft has a primary whose commits stop go solo when it asks for leave, and
+	// not when it is given. ReleaseOnError differs in that it lets go however a session
+	// ends, as one does whose guest is another host's already.
+	SoloWithoutRaft Mistake = "solo-without-raft"
+)
+
+// The groups, by what it takes to see them: every frame of one guest; or hosts that are
+// cut off or stand still, as well.
+var (
+	OutputCommit = []Mistake{ReleaseWhenWritten, ReleaseOnError, AckBeforeApply, IgnoreFailedCommit, OnlyIP, SecondBuffer}
+	Agreement    = []Mistake{LeaseWithoutFencing, FailoverWithoutRaft, SoloWithoutRaft}
+)
+
+// All of them; a function, as a variable made of others would be in every binary.
+func All() []Mistake { return slices.Concat(OutputCommit, Agreement) }

@@ -23,7 +23,7 @@ func TestNoMistakesInAnOrdinaryBinary(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, word := range append([]Mistake{"HAMGR_MUTANT"}, All...) {
+		for _, word := range append([]Mistake{"HAMGR_MUTANT"}, All()...) {
 			if got := bytes.Contains(data, []byte(word)); got != c.want {
 				t.Errorf("tags %s: %q in the binary: %v", c.tags, word, got)
 			}

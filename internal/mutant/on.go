@@ -10,7 +10,7 @@ import (
 var chosen = Mistake(os.Getenv("HAMGR_MUTANT"))
 
 func init() {
-	if chosen != "" && !slices.Contains(All, chosen) {
+	if chosen != "" && !slices.Contains(All(), chosen) {
 		panic("HAMGR_MUTANT: no mistake is called " + string(chosen))
 	}
 }

@@ -59,7 +59,7 @@ func TestMutantIsFound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes a lab")
 	}
-	o := options{runs: 4, seed: 1, hosts: string(lab.Container), nodes: 3, out: t.TempDir(), failures: 1, progress: testLog{t}, mutant: mutant.ReleaseOnError}
+	o := options{runs: 4, seed: 1, hosts: string(lab.Container), nodes: 3, out: t.TempDir(), failures: 1, progress: testLog{t}, mutants: true, mutant: mutant.ReleaseOnError}
 	if err := o.prepare(); err != nil {
 		t.Fatal(err)
 	}

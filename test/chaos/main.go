@@ -32,7 +32,9 @@ type options struct {
 	schedule string
 	bound    time.Duration
 	failures int
-	mutant   mutant.Mistake // that hamgr is to make; none but in tests of this
+	protect  string
+	mutants  bool           // hamgr is built so that it can be told to make mistakes: in tests of this
+	mutant   mutant.Mistake // the one it is to make; none if empty
 
 	list, dry      bool
 	ssh, via       string
@@ -51,6 +53,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of all that is random")
 	flag.StringVar(&o.hosts, "hosts", "container", "kind of the lab's hosts: container or uml")
 	flag.IntVar(&o.nodes, "nodes", 3, "hosts of the lab")
+	flag.StringVar(&o.protect, "protect", "", `more flags for hamgr protect in the lab, as "--mode checkpoint --epoch 10ms"`)
 	flag.StringVar(&o.out, "out", "out/chaos", "directory for the report, and what is kept of failed runs")
 	flag.StringVar(&o.faults, "faults", "", "names of the faults to choose from, with commas; all that fit by default")
 	flag.StringVar(&o.schedule, "schedule", "", "file with the steps of each run, instead of random ones; as a report has them")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,59 +12,13 @@ import (
 
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/test/commit/load"
-	"github.com/hamgr/hamgr/test/commit/rig"
-	"github.com/hamgr/hamgr/test/lab"
 )
-
-// world is a lab with a guest, and what was seen of it so far. One that has lost its guest,
-// or in which something is wrong, is replaced by a new one.
-type world struct {
-	*rig.Rig
-	labKind lab.Kind
-	history history
-	place   place // where the ledger stood after the last run
-	bound   time.Duration
-}
 
 const (
 	requestEvery = 25 * time.Millisecond // of each of the eight flows
 	gaveUp       = 12 * time.Second      // lost for so long, a guest does not come back: core.LostAfter, and a little
 	settle       = time.Second           // after the last fault, for what it may lead to
 )
-
-// newWorld brings hosts up, with the guest protected.
-func newWorld(ctx context.Context, o options, progress io.Writer) (*world, error) {
-	w := &world{labKind: lab.Kind(o.hosts), bound: o.bound}
-	var err error
-	w.Rig, err = rig.Up(ctx, rig.Options{Kind: w.labKind, Out: o.out, Progress: progress, Nodes: o.nodes, Each: w.history.add, Mutants: o.mutant != ""})
-	if err != nil {
-		return nil, err
-	}
-	text, err := w.Hamgr(ctx, "h1", "protect", "g1")
-	if err == nil && o.mutant != "" {
-		err = w.Mutate(ctx, o.mutant)
-	}
-	if err != nil {
-		w.Down()
-		return nil, fmt.Errorf("%s: %w", text, err)
-	}
-	return w, nil
-}
-
-func (w *world) hosts() []string { return w.Nodes() }
-func (w *world) kind() string    { return string(w.labKind) }
-
-func (w *world) run(ctx context.Context, host, script string) (string, error) {
-	return runScript(w.Host(host).Command(ctx, "sh", "-s"), host, script)
-}
-
-func (w *world) powerOff(_ context.Context, host string) error { return w.PowerOff(host) }
-func (w *world) powerOn(_ context.Context, host string) error  { return w.Boot(host) }
-
-func (w *world) now() (standing, error) {
-	e, err := w.Order()
-	return standingOf(e), err
-}
 
 // once lets one schedule happen to a guest that is well, and judges all since. An error
 // says that no verdict can be given.
@@ -93,13 +46,31 @@ func (w *world) once(ctx context.Context, n int, seed uint64, steps []step) (v v
 	if err := sleep(ctx, settle); err != nil {
 		return v, err
 	}
-	why := w.well(ctx, l)
+	after, err := w.clientsAfter(ctx, l, seed+uint64(n))
+	if err != nil {
+		return v, err
+	}
+	defer after.Abort()
+	why := w.well(ctx, after)
 	v.RecoveryMS = ms(time.Since(stopped))
-	flows := l.Abort
+	flows := after.Abort
 	if why == nil {
-		flows = l.Stop
+		flows = after.Stop
 	}
 	return v, w.judge(&v, flows(), why)
+}
+
+// clientsAfter are those that a run ends with: the same, or others, when it is over, if a
+// failover leaves connections behind that nobody can go on with.
+func (w *world) clientsAfter(ctx context.Context, before *load.Load, seed uint64) (*load.Load, error) {
+	if !w.rollsBack() {
+		return before, nil
+	}
+	before.Abort()
+	over, cancel := context.WithTimeout(ctx, w.bound)
+	defer cancel()
+	_ = protected(over, w.now, look) // well says what is wrong
+	return w.Load(requestEvery, seed)
 }
 
 // errLost says that the guest is given up.
@@ -155,14 +126,7 @@ func (w *world) judge(v *verdict, flows []load.Result, why error) error {
 			v.broken("client %s: %s", f.Flow, f.Error)
 		}
 	}
-	r, end := linearize(w.place, v.asks)
-	w.place = end
-	switch r {
-	case porcupine.Illegal:
-		v.broken("no single ledger could have given these answers")
-	case porcupine.Unknown:
-		v.Unjudged = append(v.Unjudged, "the ledger's history takes too long to check")
-	}
+	w.answers(v)
 	if v.jumped() { // what a host traced and heard is by a clock that was set
 		v.Unjudged = append(v.Unjudged, "frames: a clock was set")
 		return nil
@@ -176,6 +140,23 @@ func (w *world) judge(v *verdict, flows []load.Result, why error) error {
 	}
 	v.frames(rep)
 	return nil
+}
+
+// answers judges what all clients were told together.
+func (w *world) answers(v *verdict) {
+	if v.Moved > 0 && w.rollsBack() {
+		v.Unjudged = append(v.Unjudged, "answers: the guest moved, and nothing was held")
+		w.place = place{}
+		return
+	}
+	r, end := linearize(w.place, v.asks)
+	w.place = end
+	switch r {
+	case porcupine.Illegal:
+		v.broken("no single ledger could have given these answers")
+	case porcupine.Unknown:
+		v.Unjudged = append(v.Unjudged, "the ledger's history takes too long to check")
+	}
 }
 
 // keep saves the evidence of a run.
