@@ -287,9 +287,31 @@ func TestNodeList(t *testing.T) {
 	n := newNode(t)
 	ms := int64(12)
 	n.answers["GET /v1/nodes"] = []any{[]api.NodeStatus{
-		{Node: core.Node{Name: "h1", Addr: "10.0.0.1", Manager: true}, State: "alive", LastHeardMS: &ms, Leader: true},
+		{Node: core.Node{Name: "h1", Addr: "10.0.0.1"}, Manager: true, State: "alive", LastHeardMS: &ms, Leader: true},
 		{Node: core.Node{Name: "h4", Addr: "10.0.0.4"}, State: "silent"}}}
 	n.want(t, 0, "h1    10.0.0.1  alive   12 ms ago  leader  -\nh4    10.0.0.4  silent  -          agent   -\n", "", "node", "list")
+}
+
+func TestManagerCommands(t *testing.T) {
+	n := newNode(t)
+	h := func(name string) api.NodeStatus {
+		return api.NodeStatus{Node: core.Node{Name: name, Addr: "10.0.0." + name[1:]}, Manager: true, State: "alive", Leader: name == "h1"}
+	}
+	three := api.Managers{Managers: []api.NodeStatus{h("h1"), h("h2"), h("h3")}, Majority: 2}
+	four := api.Managers{Managers: append(three.Managers, h("h4")), Majority: 3, Warning: "4 managers survive no more failures than 3"}
+	n.answers["GET /v1/managers"] = []any{three}
+	n.answers["POST /v1/managers/h4"] = []any{four}
+	n.answers["DELETE /v1/managers/h1"] = []any{three}
+	n.answers["DELETE /v1/managers/h9"] = []any{api.Failure(api.CodeConflict, "see hamgr manager list", "h9 is not a manager")}
+	n.want(t, 0, "MANAGER  ADDRESS   STATE  HEARD  ROLE\nh1       10.0.0.1  alive  -      leader\nh2       10.0.0.2  alive  -      manager\n", "", "manager", "list")
+	n.want(t, 0, `"majority": 2`, "", "manager", "list", "-o", "json")
+	n.want(t, 0, "h4 is a manager\nMANAGER", "warning: 4 managers survive no more failures than 3\n", "manager", "add", "h4")
+	n.want(t, 0, `"warning": "4 managers`, "warning: 4", "manager", "add", "h4", "-o", "json")
+	n.want(t, 0, "h1 is not a manager any more\nMANAGER", "", "manager", "remove", "h1")
+	n.want(t, 4, "", "h9 is not a manager\n  see hamgr manager list", "manager", "remove", "h9")
+	n.want(t, 2, "", "accepts 1 arg", "manager", "add")
+	n.want(t, 2, "", "unknown command", "manager", "lisst")
+	n.want(t, 0, "hamgr manager remove h1", "", "manager", "add", "--help")
 }
 
 func TestCheck(t *testing.T) {
@@ -317,9 +339,10 @@ func TestEvents(t *testing.T) {
 func TestCompletion(t *testing.T) {
 	n := newNode(t)
 	s := protection(core.Protected, 1, func(p *api.ProtectionStatus) { p.AntiAffinity = "web" })
-	s.Nodes = []api.NodeStatus{{Node: core.Node{Name: "h1"}}, {Node: core.Node{Name: "h2"}}}
+	s.Nodes = []api.NodeStatus{{Node: core.Node{Name: "h1"}, Manager: true}, {Node: core.Node{Name: "h2"}}}
 	n.answers["GET /v1/status"] = []any{s}
-	for want, args := range map[string][]string{"web1\n": {"unprotect", ""}, "h1\nh2\n": {"protect", "x", "--backup", ""}, "web\n": {"protect", "x", "--anti-affinity", ""}} {
+	for want, args := range map[string][]string{"web1\n": {"unprotect", ""}, "h1\nh2\n": {"protect", "x", "--backup", ""}, "web\n": {"protect", "x", "--anti-affinity", ""},
+		"h1\n:": {"manager", "remove", ""}, "h2\n:": {"manager", "add", ""}} {
 		var out, errOut bytes.Buffer
 		run(t.Context(), append([]string{"__complete", "--url", n.URL}, args...), &out, &errOut)
 		if !strings.HasPrefix(out.String(), want) {

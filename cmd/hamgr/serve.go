@@ -30,7 +30,7 @@ func (a *app) serve() *cobra.Command {
 	f.StringVar(&flags.Node, "node", "", "name of this node (default: the host's)")
 	f.StringVar(&flags.Addr, "addr", "", "its management address")
 	f.StringVar(&flags.Second, "second-addr", "", "its address on a network of other switches: no host is given up at once that is heard there")
-	f.StringVar(&managers, "managers", "", "name=address of the managers, with commas, the same on every node")
+	f.StringVar(&managers, "managers", "", "name=address of the managers that a new cluster begins with, with commas, the same on every node")
 	f.StringVar(&flags.DataDir, "data", "", "where the managers' log is kept (default /var/lib/hamgr)")
 	f.StringVar(&flags.LibvirtURI, "libvirt", "", "libvirt connection (default qemu:///system)")
 	f.StringVar(&flags.MemoryDir, "memory-dir", "", "libvirt's memory_backing_dir, a tmpfs (default /dev/shm/hamgr)")

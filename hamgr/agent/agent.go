@@ -37,9 +37,9 @@ type Config struct {
 	Peer          func(node string) string // host:port of a node's checkpoint listener
 	Patience      time.Duration            // with a host that is silent, at the longest; a commit later than that is not acted on; 0: any is
 	SyncBandwidth uint64                   // of the first copy of one guest, bytes a second; QEMU's own bound if 0
-	// Lease is until when this host may emit unheld, by what it knows up to an index of
-	// the cluster's log; nil: it never may.
-	Lease func(applied uint64) time.Time
+	// Lease is until when this host may emit unheld, by what it knows, and no more than
+	// that; nil: it never may.
+	Lease func(known core.State) time.Time
 	Log   *slog.Logger
 	Trace *trace.Log // nil: none
 }
@@ -55,7 +55,7 @@ type Agent struct {
 	background sync.WaitGroup // restores and announcements; they end with Run's context
 
 	mu        sync.Mutex // guards the tables and told; the jobs guard themselves
-	told      uint64     // index of the state that the jobs were told of last
+	told      core.State // the one that the jobs were told of last
 	primaries map[string]*primary
 	backups   map[string]*backup
 	restored  map[string]restored          // guests without a job yet

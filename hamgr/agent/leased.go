@@ -35,15 +35,15 @@ func (a *Agent) noteRestored(p core.Protection, nics []domain.NIC) (err error) {
 	return nil
 }
 
-// leaseOf is until when a guest without a job may emit unheld: order and index are of one
-// state, which is acted on at once.
+// leaseOf is until when a guest without a job may emit unheld: the order is of the state
+// that counts, which is acted on at once.
 func (a *Agent) leaseOf(name string) time.Time {
 	s := a.cluster.State()
 	o, ok := s.Protections[name]
 	if a.cfg.Lease == nil || !ok || !rules.MayExtend(a.cfg.Node, &o) {
 		return time.Time{}
 	}
-	return a.cfg.Lease(s.Index)
+	return a.cfg.Lease(s)
 }
 
 // extendRestored keeps the gates of guests open that have no job yet.

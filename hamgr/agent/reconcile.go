@@ -38,7 +38,7 @@ func (a *Agent) reconcile(ctx context.Context, s core.State, adopt bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.traceOrders(s)
-	a.told = s.Index
+	a.told = s
 	for name, p := range s.Protections {
 		if p.Primary == a.cfg.Node {
 			a.lead(ctx, p, adopt)

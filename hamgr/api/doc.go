@@ -14,11 +14,16 @@
 //	GET    /v1/protections/{domain}/explain    core.Explanation
 //	POST   /v1/protections/{domain}/failover   FailoverRequest -> core.Protection; it has begun
 //	POST   /v1/nodes/{node}/drain, .../undrain -> core.Node
+//	GET    /v1/managers                        Managers
+//	POST   /v1/managers/{node}                 -> Managers; DELETE likewise
 //	GET    /metrics                            Prometheus
 //
 // Between nodes:
 //
 //	POST   /v1/propose                         core.Command
+//	GET    /v1/standing                        cluster.Standing; from a node that waits to take part, too
+//	POST   /v1/nodes/{node}/blank              core.Node, which starts without its log: it has no vote after
+//	POST   /v1/hand-over                       another manager leads after
 //	GET    /v1/agent/domains/{name}            DomainInfo of this host
 //	GET    /v1/agent/domains/{name}/definition its XML, a string, with secrets
 //	POST   /v1/agent/backup-check              BackupRequest; refused with the reason

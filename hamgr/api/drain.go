@@ -19,7 +19,7 @@ func (s *Server) undrain(r *http.Request, _ json.RawMessage) (any, error) {
 func (s *Server) setDrained(r *http.Request, kind core.Kind) (any, error) {
 	name := r.PathValue("node")
 	if _, ok := s.Cluster.State().Nodes[name]; !ok {
-		return nil, Failure(CodeNotFound, "see hamgr node list", "no node %q", name)
+		return nil, unknownNode(name)
 	}
 	err := s.agree(r.Context(), core.Command{Kind: kind, Node: &core.Node{Name: name}, Cause: byOperator})
 	if err != nil {

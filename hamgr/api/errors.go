@@ -40,6 +40,7 @@ var codes = map[string]struct{ HTTP, Exit int }{
 	CodeUnreachable: {http.StatusServiceUnavailable, 5},
 	CodeUnknown:     {http.StatusGatewayTimeout, 5},
 	CodeNotLeader:   {http.StatusServiceUnavailable, 5},
+	codeLeads:       {http.StatusConflict, 4},
 
 	"bad-command":       {http.StatusBadRequest, 2},
 	"unknown-domain":    {http.StatusNotFound, 3},

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 
+	"github.com/hamgr/hamgr/hamgr/cluster"
 	"github.com/hamgr/hamgr/hamgr/core"
 )
 
@@ -44,8 +47,9 @@ func newWorld(t *testing.T, leader string, names ...string) *world {
 		x.http = httptest.NewServer(x.server.Handler())
 		t.Cleanup(x.http.Close)
 		w.nodes[n] = x
-		w.must(t, core.Command{Kind: core.RegisterNode, Node: &core.Node{Name: n, ID: n, Addr: fmt.Sprintf("10.0.0.%d", i+1), Manager: true}})
+		w.must(t, core.Command{Kind: core.RegisterNode, Node: &core.Node{Name: n, ID: n, Addr: fmt.Sprintf("10.0.0.%d", i+1)}})
 	}
+	w.manage(names...)
 	return w
 }
 
@@ -62,6 +66,17 @@ func (w *world) apply(c core.Command) error {
 	err := core.Apply(&w.agreed, w.agreed.Index+1, c)
 	w.spreadLocked()
 	return err
+}
+
+// manage is Raft's agreement on who the managers are.
+func (w *world) manage(names ...string) {
+	w.set(func() {
+		m := map[string]string{}
+		for _, n := range names {
+			m[n] = w.agreed.Nodes[n].Addr
+		}
+		core.Manage(&w.agreed, w.agreed.Index+1, m)
+	})
 }
 
 func (w *world) spreadLocked() {
@@ -155,6 +170,45 @@ func (n *node) IsLeader() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.leader == n.name
+}
+
+func (n *node) changeManagers(change func(m map[string]bool)) error {
+	n.mu.Lock()
+	leads, broken, m := n.leader == n.name, n.quorum, map[string]bool{}
+	for _, name := range n.agreed.Voters() {
+		m[name] = true
+	}
+	n.mu.Unlock()
+	if broken != nil {
+		return broken
+	}
+	if !leads {
+		return cluster.ErrNotLeader
+	}
+	change(m)
+	n.manage(slices.Sorted(maps.Keys(m))...)
+	return nil
+}
+
+func (n *node) AddManager(_ context.Context, name, _ string) error {
+	return n.changeManagers(func(m map[string]bool) { m[name] = true })
+}
+
+func (n *node) RemoveManager(_ context.Context, name, _ string) error {
+	return n.changeManagers(func(m map[string]bool) { delete(m, name) })
+}
+
+func (n *node) HandOver(_ context.Context, to string) error {
+	n.set(func() { n.leader = to })
+	return nil
+}
+
+func (n *node) Blank(_ context.Context, b core.Node) error {
+	return n.changeManagers(func(m map[string]bool) { delete(m, b.Name) })
+}
+
+func (n *node) Standing() cluster.Standing {
+	return cluster.Standing{Last: n.State().Index, Applied: n.State().Index}
 }
 
 // fakeAgent knows domains by name; broken is what it says to everything else.

@@ -66,6 +66,12 @@ func (s *Server) Handler() http.Handler {
 	m.HandleFunc("POST /v1/protections/{domain}/failover", s.onLeader(s.failover))
 	m.HandleFunc("POST /v1/nodes/{node}/drain", s.onLeader(s.drain))
 	m.HandleFunc("POST /v1/nodes/{node}/undrain", s.onLeader(s.undrain))
+	m.HandleFunc("GET /v1/managers", answer(s.managers))
+	m.HandleFunc("POST /v1/managers/{node}", s.onLeader(s.addManager))
+	m.HandleFunc("DELETE /v1/managers/{node}", s.removeManager)
+	m.HandleFunc("POST /v1/hand-over", answer(s.handOver))
+	m.HandleFunc("POST /v1/nodes/{node}/blank", s.onLeader(s.blank))
+	m.HandleFunc("GET /v1/standing", answer(s.standing))
 	m.HandleFunc("POST /v1/propose", s.onLeader(s.propose))
 	m.HandleFunc("GET /v1/agent/domains/{name}", answer(s.agentDomain))
 	m.HandleFunc("GET /v1/agent/domains/{name}/definition", answer(s.agentDefinition))
@@ -194,7 +200,11 @@ func (s *Server) propose(r *http.Request, in json.RawMessage) (any, error) {
 
 // agree proposes. What core did not refuse may yet take effect, and says so.
 func (s *Server) agree(ctx context.Context, c core.Command) error {
-	err := s.Cluster.Propose(ctx, c)
+	return s.unsettled(ctx, s.Cluster.Propose(ctx, c))
+}
+
+// unsettled is what an error of the cluster's says about what became of a request.
+func (s *Server) unsettled(ctx context.Context, err error) error {
 	if err == nil || core.Refused(err) {
 		return err
 	}

@@ -45,7 +45,8 @@ func (s *Server) nodeList(st core.State) []NodeStatus {
 	out := []NodeStatus{}
 	for _, name := range slices.Sorted(maps.Keys(st.Nodes)) {
 		l := live[name]
-		n := NodeStatus{Node: st.Nodes[name], State: l.State, Leader: name == leader, Suspicions: l.Suspicions}
+		_, manager := st.Managers[name]
+		n := NodeStatus{Node: st.Nodes[name], Manager: manager, State: l.State, Leader: name == leader, Suspicions: l.Suspicions}
 		if n.State == "" {
 			n.State = "unknown"
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/hamgr/hamgr/hamgr/cluster"
 	"github.com/hamgr/hamgr/hamgr/core"
 )
 
@@ -35,6 +36,7 @@ type FailoverRequest struct {
 // NodeStatus is a node and what is known of its health.
 type NodeStatus struct {
 	core.Node
+	Manager     bool   `json:"manager"`
 	State       string `json:"state"` // alive, silent, deaf, second-path, process-down, unknown
 	LastHeardMS *int64 `json:"last_heard_ms,omitempty"`
 	Leader      bool   `json:"leader,omitempty"`
@@ -92,4 +94,14 @@ type Cluster interface {
 	Leader() (name, addr string)
 	// IsLeader says whether this node leads, as far as it knows.
 	IsLeader() bool
+
+	// AddManager gives a node a vote, RemoveManager takes it away, on the leader; HandOver has
+	// another manager lead. Errors: those of Propose, cluster.ErrChanging.
+	AddManager(ctx context.Context, node, cause string) error
+	RemoveManager(ctx context.Context, node, cause string) error
+	HandOver(ctx context.Context, to string) error
+	// Blank is for a node that starts without its log, on the leader: it has no vote after.
+	Blank(ctx context.Context, n core.Node) error
+	// Standing is how far this node has got.
+	Standing() cluster.Standing
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
@@ -18,13 +19,19 @@ type Cluster struct {
 	cfg     Config
 	log     hclog.Logger
 	raft    *raft.Raft
+	stream  *stream
 	machine *machine
 	store   *store
 	events  *events
 	voter   voter
 	boot    string        // this process's mark in its registration
 	old     uint64        // the last log entry that was there before this process
+	blank   bool          // there was no log before this process
 	nudges  chan struct{} // capacity 1: something was committed
+
+	joined   chan struct{}         // closed once this node takes part, see join
+	waits    atomic.Pointer[error] // what for, until then
+	changing atomic.Bool           // a change of the managers is under way
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -34,17 +41,17 @@ type Cluster struct {
 	wg     sync.WaitGroup
 }
 
-// Open starts this node's part: as a voter if it is one of the managers, else as a
-// follower that waits to be added. It does not wait for a leader. Errors: ErrDirInUse,
-// and those of the disk and the network, wrapped.
+// Open starts this node's part: as its log says; without one it asks the others first
+// (join). It does not wait for that, nor for a leader. Errors: ErrDirInUse, and those of
+// the disk and the network, wrapped.
 func Open(cfg Config) (_ *Cluster, err error) {
 	cfg.setDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	c := &Cluster{cfg: cfg, boot: uuid.NewString(), nudges: make(chan struct{}, 1), events: &events{wake: make(chan struct{}, 1)}}
+	c := &Cluster{cfg: cfg, boot: uuid.NewString(), nudges: make(chan struct{}, 1), joined: make(chan struct{}), events: &events{wake: make(chan struct{}, 1)}}
 	c.log = hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: cfg.Log})
-	c.machine = newMachine(c.applied)
+	c.machine = newMachine(cfg.Managers, c.applied)
 	if c.store, err = openStore(cfg.Dir, c.log); err != nil {
 		return nil, err
 	}
@@ -56,6 +63,12 @@ func Open(cfg Config) (_ *Cluster, err error) {
 	c.wg.Go(func() { c.events.run(c.ctx) })
 	c.wg.Go(c.nudge)
 	c.wg.Go(c.members)
+	if c.blank {
+		c.wg.Go(c.join)
+	} else {
+		c.stream.open()
+		close(c.joined)
+	}
 	return c, nil
 }
 
@@ -64,33 +77,22 @@ func (c *Cluster) startRaft() (*raft.Raft, error) {
 	if c.old, err = c.store.wal.LastIndex(); err != nil {
 		return nil, fmt.Errorf("cluster: read the log's end: %w", err)
 	}
-	layer, err := listen(string(c.cfg.raftAddress(c.cfg.Addr)))
+	known, err := raft.HasExistingState(c.store.logs, c.store.wal, c.store.snapshots)
 	if err != nil {
+		return nil, fmt.Errorf("cluster: read the log: %w", err)
+	}
+	c.blank = !known
+	if c.stream, err = listen(string(c.cfg.raftAddress(c.cfg.Addr))); err != nil {
 		return nil, err
 	}
 	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: layer, MaxPool: 3, Timeout: c.cfg.RPC, Logger: c.log})
-	cfg := c.cfg.raft(c.log)
-	r, err := c.startOn(cfg, transport)
+		Stream: c.stream, MaxPool: 3, Timeout: c.cfg.RPC, Logger: c.log})
+	r, err := raft.NewRaft(c.cfg.raft(c.log), c.machine, c.store.logs, c.store.wal, c.store.snapshots, transport)
 	if err != nil {
 		transport.Close()
 		return nil, fmt.Errorf("cluster: start raft: %w", err)
 	}
 	return r, nil
-}
-
-func (c *Cluster) startOn(cfg *raft.Config, transport raft.Transport) (*raft.Raft, error) {
-	known, err := raft.HasExistingState(c.store.logs, c.store.wal, c.store.snapshots)
-	if err != nil {
-		return nil, err
-	}
-	if c.cfg.isManager() && !known {
-		err := raft.BootstrapCluster(cfg, c.store.logs, c.store.wal, c.store.snapshots, transport, c.cfg.voters())
-		if err != nil {
-			return nil, err
-		}
-	}
-	return raft.NewRaft(cfg, c.machine, c.store.logs, c.store.wal, c.store.snapshots, transport)
 }
 
 // Close leaves the cluster and waits until every goroutine has ended. The node remains a

@@ -251,6 +251,7 @@ func TestOpenErrors(t *testing.T) {
 		{},
 		{Node: "h1", ID: "i", Addr: "127.0.20.1", Dir: t.TempDir()},
 		{Node: "h1", ID: "i", Addr: "127.0.20.1", Dir: t.TempDir(), Managers: map[string]string{"h1": "127.0.20.2"}},
+		{Node: "h4", ID: "i", Addr: "127.0.20.4", Dir: t.TempDir(), Managers: map[string]string{"h1": "127.0.20.1"}},
 	} {
 		if _, err := Open(cfg); err == nil {
 			t.Errorf("%+v was taken", cfg)

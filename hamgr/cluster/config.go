@@ -25,7 +25,8 @@ type Config struct {
 	Second   string            // its address on the second path, see detector.Config; may be empty
 	Started  uint64            // the incarnation in this process's heartbeats; 0: not told
 	Version  string            // of this program
-	Managers map[string]string // name to address, without port; the same on every node
+	Managers map[string]string // name to address, without port, that a new cluster begins with; the same on every node
+	Others   Others            // how to ask the others; needed if there are any
 	Port     int               // TCP, the same on every node; DefaultPort if 0
 	Dir      string            // of the log and the snapshots; made if missing
 	Log      io.Writer         // for warnings and worse; os.Stderr if nil
@@ -75,6 +76,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("cluster: no managers; name at least one")
 	case manager && addr != c.Addr:
 		return fmt.Errorf("cluster: node %s has the address %s, the list of managers says %s", c.Node, c.Addr, addr)
+	case c.Others == nil && !(manager && len(c.Managers) == 1):
+		return fmt.Errorf("cluster: node %s has no way to ask the others", c.Node)
 	}
 	return nil
 }

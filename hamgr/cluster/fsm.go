@@ -16,6 +16,7 @@ import (
 // a published State is never written again (see core.Apply).
 type machine struct {
 	state atomic.Pointer[core.State]
+	first map[string]string // the managers of snapshots by versions that did not change them
 	// applied hears of each event, on Raft's goroutine; it must not block.
 	applied func(index uint64, e core.Event)
 
@@ -23,8 +24,8 @@ type machine struct {
 	watchers map[chan struct{}]struct{}
 }
 
-func newMachine(applied func(uint64, core.Event)) *machine {
-	m := &machine{applied: applied, watchers: map[chan struct{}]struct{}{}}
+func newMachine(first map[string]string, applied func(uint64, core.Event)) *machine {
+	m := &machine{first: first, applied: applied, watchers: map[chan struct{}]struct{}{}}
 	m.state.Store(&core.State{})
 	return m
 }
@@ -86,6 +87,9 @@ func (m *machine) Restore(r io.ReadCloser) error {
 	var s core.State
 	if err := json.NewDecoder(r).Decode(&s); err != nil {
 		return fmt.Errorf("cluster: snapshot: %w", err)
+	}
+	if len(s.Managers) == 0 {
+		s.Managers = m.first
 	}
 	m.publish(&s)
 	return nil

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -23,9 +22,9 @@ type hurry struct {
 // look is for each round in which this node does not lead.
 func (h *hurry) look(c *Cluster, sight Sight, now time.Time) {
 	leader, _ := c.Leader()
-	voters := slices.Sorted(maps.Keys(c.cfg.Managers))
+	voters := c.machine.state.Load().Voters()
 	missed := false
-	if leader != "" && leader != c.cfg.Node && c.cfg.isManager() && !sight.SelfIsolated() {
+	if leader != "" && leader != c.cfg.Node && slices.Contains(voters, c.cfg.Node) && !sight.SelfIsolated() {
 		missed, _ = sight.Suspected(leader, voters)
 	}
 	switch {

@@ -2,11 +2,15 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +27,9 @@ type lab struct {
 	dir   string
 	tune  func(*Config)
 	hosts map[string]*Cluster
+
+	mu      sync.Mutex // guards answers
+	answers map[string]*Cluster
 }
 
 func newLab(t *testing.T, tune func(*Config)) *lab {
@@ -32,7 +39,7 @@ func newLab(t *testing.T, tune func(*Config)) *lab {
 		t.Fatal(err)
 	}
 	ln.Close()
-	l := &lab{T: t, port: ln.Addr().(*net.TCPAddr).Port, dir: t.TempDir(), tune: tune, hosts: map[string]*Cluster{}}
+	l := &lab{T: t, port: ln.Addr().(*net.TCPAddr).Port, dir: t.TempDir(), tune: tune, hosts: map[string]*Cluster{}, answers: map[string]*Cluster{}}
 	t.Cleanup(func() {
 		for name := range l.hosts {
 			l.stop(name)
@@ -60,6 +67,7 @@ func (l *lab) config(name string) Config {
 	for _, m := range []string{"h1", "h2", "h3"} {
 		cfg.Managers[m] = address(m)
 	}
+	cfg.Others = l
 	if l.tune != nil {
 		l.tune(&cfg)
 	}
@@ -74,13 +82,54 @@ func (l *lab) start(names ...string) {
 			l.Fatal(err)
 		}
 		l.hosts[name] = c
+		l.answer(name, c)
 	}
+}
+
+// answer has a host be asked by the others, as its API does; nil: it is not.
+func (l *lab) answer(name string, c *Cluster) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answers[address(name)] = c
+}
+
+func (l *lab) at(addr string) (*Cluster, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.answers[addr]; c != nil {
+		return c, nil
+	}
+	return nil, errors.New("nobody answers")
+}
+
+// Standing is Others'.
+func (l *lab) Standing(_ context.Context, addr string) (Standing, error) {
+	c, err := l.at(addr)
+	if err != nil {
+		return Standing{}, err
+	}
+	return c.Standing(), nil
+}
+
+// Blank is Others'.
+func (l *lab) Blank(ctx context.Context, addr string, n core.Node) error {
+	c, err := l.at(addr)
+	if err != nil {
+		return err
+	}
+	if _, leader := c.Leader(); leader != "" {
+		if c, err = l.at(leader); err != nil {
+			return err
+		}
+	}
+	return c.Blank(ctx, n)
 }
 
 func (l *lab) stop(name string) {
 	l.Helper()
 	c := l.hosts[name]
 	delete(l.hosts, name)
+	l.answer(name, nil)
 	if err := c.Close(); err != nil {
 		l.Error(err)
 	}
@@ -169,6 +218,18 @@ func has(domain string, phase core.Phase, generation uint64) func(core.State) bo
 		p, ok := s.Protections[domain]
 		return ok && p.Phase == phase && p.Generation == generation
 	}
+}
+
+// wipe loses a stopped host's disk.
+func (l *lab) wipe(name string) {
+	l.Helper()
+	if err := os.RemoveAll(filepath.Join(l.dir, name)); err != nil {
+		l.Fatal(err)
+	}
+}
+
+func managed(names ...string) func(core.State) bool {
+	return func(s core.State) bool { return slices.Equal(s.Voters(), names) }
 }
 
 func describe(s core.State) string { return fmt.Sprintf("%+v %v", s.Protections, s.Retired) }

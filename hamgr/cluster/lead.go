@@ -128,7 +128,7 @@ func (l *leader) lapsedNow(cmd core.Command) bool {
 }
 
 func (l *leader) view(now time.Time) core.View {
-	voters := slices.Sorted(maps.Keys(l.cfg.Managers))
+	voters := l.machine.state.Load().Voters()
 	v := core.View{
 		Now:     now,
 		Dead:    func(node string) (bool, string) { return l.sight.Suspected(node, voters) },

@@ -6,8 +6,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// members keeps Raft's list of followers in line with the registered nodes, while this
-// node leads. One that could not be added is tried again a second later.
+// members keeps Raft's list of servers in line with the registered nodes and where they are,
+// while this node leads; who of them votes is none of its business. One that could not be added is tried again a second later.
 func (c *Cluster) members() {
 	changed, stop := c.machine.watch()
 	defer stop()
@@ -37,7 +37,7 @@ func (c *Cluster) addMissing() {
 	}
 	for name, n := range c.machine.state.Load().Nodes {
 		want := c.cfg.raftAddress(n.Addr)
-		if c.cfg.Managers[name] != "" || at[raft.ServerID(name)] == want {
+		if at[raft.ServerID(name)] == want {
 			continue
 		}
 		if err := c.raft.AddNonvoter(raft.ServerID(name), want, 0, enqueueTimeout).Error(); err != nil {

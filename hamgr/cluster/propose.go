@@ -87,18 +87,25 @@ func (c *Cluster) Propose(ctx context.Context, cmd core.Command) error {
 
 func (c *Cluster) apply(data []byte) error {
 	f := c.raft.Apply(data, enqueueTimeout)
-	switch err := f.Error(); {
-	case err == nil:
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
-		return c.notLeader()
-	case errors.Is(err, raft.ErrRaftShutdown):
-		return ErrClosed
-	default:
-		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	if err := c.outcome(f.Error()); err != nil {
+		return err
 	}
 	pulse(c.nudges)
 	err, _ := f.Response().(error)
 	return err
+}
+
+// outcome is what an error of Raft says about what became of a request.
+func (c *Cluster) outcome(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
+		return c.notLeader()
+	case errors.Is(err, raft.ErrRaftShutdown):
+		return ErrClosed
+	}
+	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 }
 
 // nudge sends an empty entry behind what was committed. Followers learn of a commit with
@@ -121,14 +128,18 @@ func (c *Cluster) nudge() {
 func (c *Cluster) Register(ctx context.Context, forward func(context.Context, core.Command) error) error {
 	changed, stop := c.Watch()
 	defer stop()
-	cmd := core.Command{Kind: core.RegisterNode, Node: &core.Node{
-		Name: c.cfg.Node, ID: c.cfg.ID, Addr: c.cfg.Addr, Second: c.cfg.Second, Manager: c.cfg.isManager(), Boot: c.boot, Started: c.cfg.Started, Version: c.cfg.Version}}
+	n := c.node()
+	cmd := core.Command{Kind: core.RegisterNode, Node: &n}
 	last := errors.New("no attempt was finished")
 	for accepted := false; ; {
 		if c.State().Index > 0 {
 			return nil
 		}
-		if !accepted {
+		if wait := c.waiting(); core.Refused(wait) {
+			return fmt.Errorf("register %s: %w", c.cfg.Node, wait)
+		} else if wait != nil {
+			last = fmt.Errorf("%w: %w", ErrNotLeader, wait)
+		} else if !accepted {
 			err := c.try(ctx, cmd, forward)
 			if core.Refused(err) {
 				return fmt.Errorf("register %s: %w", c.cfg.Node, err)
@@ -148,6 +159,11 @@ func (c *Cluster) Register(ctx context.Context, forward func(context.Context, co
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// node is what this process tells the cluster of itself.
+func (c *Cluster) node() core.Node {
+	return core.Node{Name: c.cfg.Node, ID: c.cfg.ID, Addr: c.cfg.Addr, Second: c.cfg.Second, Boot: c.boot, Started: c.cfg.Started, Version: c.cfg.Version}
 }
 
 func (c *Cluster) try(ctx context.Context, cmd core.Command, forward func(context.Context, core.Command) error) error {

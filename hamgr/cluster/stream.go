@@ -16,6 +16,7 @@ type stream struct {
 	local *net.TCPAddr // without port: where calls to others come from
 
 	mu     sync.Mutex // guards what follows
+	opened bool       // others may call
 	closed bool
 	conns  map[*conn]struct{}
 }
@@ -47,13 +48,31 @@ func (s *stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, e
 	return s.keep(c)
 }
 
-// Accept is net.Listener's.
+// Accept is net.Listener's. Who calls too early is hung up on.
 func (s *stream) Accept() (net.Conn, error) {
-	c, err := s.TCPListener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		c, err := s.TCPListener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if s.isOpen() {
+			return s.keep(c)
+		}
+		c.Close()
 	}
-	return s.keep(c)
+}
+
+func (s *stream) isOpen() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened
+}
+
+// open lets others call.
+func (s *stream) open() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened = true
 }
 
 func (s *stream) keep(c net.Conn) (net.Conn, error) {

@@ -18,6 +18,7 @@ type voter struct {
 	mu       sync.Mutex
 	term     uint64 // of the leadership that what follows is about
 	ready    bool   // all that earlier leaders had committed is applied here
+	managed  uint64 // core.State.Managed: of the managers with which it leads
 	since    time.Time
 	pending  map[string]int // nodes with failovers proposed, of unknown outcome
 	withheld map[string]bool
@@ -25,7 +26,7 @@ type voter struct {
 
 // Voter is for the detector: what this node may say about leases at this moment.
 func (c *Cluster) Voter() detector.Voter {
-	if !c.cfg.isManager() {
+	if !c.claims(c.machine.state.Load()) {
 		return detector.Voter{}
 	}
 	v := &c.voter
@@ -33,18 +34,30 @@ func (c *Cluster) Voter() detector.Voter {
 	defer v.mu.Unlock()
 	out := detector.Voter{Voter: lease.Voter{Term: c.raft.CurrentTerm()}}
 	if v.ready && v.term == out.Term && c.IsLeader() {
-		out.Leads, out.Index, out.Withheld = true, c.machine.state.Load().Moved, v.withheld
+		out.Leads, out.Index, out.Withheld = true, c.machine.state.Load().LeaseIndex(), v.withheld
 	}
 	return out
 }
 
-// lead notes that this node leads; it grants once it has applied what earlier leaders had
-// committed (package lease, case t > u of the proof).
+// claims says whether this node may say which term it is in, for a lease: one that was
+// started without its log knows only once it has caught up that it is a manager still, or
+// again (package lease, R2).
+func (c *Cluster) claims(s *core.State) bool {
+	_, manager := s.Managers[c.cfg.Node]
+	return manager && (!c.blank || c.caughtUp(s))
+}
+
+// lead notes that this node leads, and with which managers; it grants once it has applied
+// what earlier leaders had committed (package lease, case t > u of the proof).
 func (c *Cluster) lead(now time.Time) {
 	v := &c.voter
 	term := c.raft.CurrentTerm()
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	managed := c.machine.state.Load().Managed
+	if managed != v.managed {
+		v.managed, v.since = managed, now
+	}
 	if !c.IsLeader() || v.term == term {
 		return
 	}
@@ -62,12 +75,12 @@ func (c *Cluster) lead(now time.Time) {
 }
 
 // lapsed says that a node has no lease nor will get one while its failover is pending: this
-// node has led for wait, and has not heard from it for as long.
+// node has led for wait, with the managers as they are, and has not heard from it for as long.
 func (c *Cluster) lapsed(unheard, wait time.Duration, now time.Time) bool {
 	v := &c.voter
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.ready && v.term == c.raft.CurrentTerm() && now.Sub(v.since) >= wait && unheard >= wait
+	return v.ready && v.term == c.raft.CurrentTerm() && v.managed == c.machine.state.Load().Managed && now.Sub(v.since) >= wait && unheard >= wait
 }
 
 // withhold is to be called before a failover from a node is proposed, and what it returns

@@ -23,7 +23,7 @@ type Config struct {
 	Node     string            `yaml:"node"`        // this node's name; the host name if empty
 	Addr     string            `yaml:"addr"`        // this node's management address, an IP without port
 	Second   string            `yaml:"second_addr"` // its address on a network of other switches (the guests', storage's), for heartbeats; may be empty
-	Managers map[string]string `yaml:"managers"`    // name to address of the 1, 3 or 5 managers; the same on every node
+	Managers map[string]string `yaml:"managers"`    // name to address of the 1, 3 or 5 managers that a new cluster begins with, and where a node finds it; the same on every node
 	Cluster  string            `yaml:"cluster"`     // keeps apart clusters that share a network
 
 	DataDir    string `yaml:"data_dir"`    // the log of the cluster; on a disk that keeps its word at a sync
@@ -118,9 +118,6 @@ func ParseManagers(s string) (map[string]string, error) {
 	}
 	return out, nil
 }
-
-// IsManager says whether this node is one of the managers.
-func (c Config) IsManager() bool { return c.Managers[c.Node] != "" }
 
 // APIAddr is the host:port of the API on the node at address addr.
 func (c Config) APIAddr(addr string) string { return join(addr, c.Ports.API) }

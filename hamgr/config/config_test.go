@@ -46,7 +46,7 @@ ports:
 	}
 	want := good()
 	want.Node, want.Addr, want.Epoch, want.Heartbeat.Timeout, want.Ports.API = "h2", "10.77.0.2", 40*time.Millisecond, 500*time.Millisecond, 8400
-	if !maps.Equal(c.Managers, want.Managers) || c.Epoch != want.Epoch || c.Heartbeat != want.Heartbeat || c.Ports != want.Ports || !c.IsManager() {
+	if !maps.Equal(c.Managers, want.Managers) || c.Epoch != want.Epoch || c.Heartbeat != want.Heartbeat || c.Ports != want.Ports {
 		t.Fatalf("got  %+v\nwant %+v", c, want)
 	}
 	if got := c.CheckpointAddr("fd00::1"); got != "[fd00::1]:7403" {

@@ -39,6 +39,8 @@ func apply(s *State, c Command) (event Event, changed bool, err error) {
 		return register(s, c)
 	case Drain, Undrain:
 		return drain(s, c)
+	case ManagerAdded, ManagerRemoved:
+		return noted(c)
 	case Protect:
 		event, err = protect(s, c)
 	case Unprotect:
@@ -64,11 +66,10 @@ func register(s *State, c Command) (Event, bool, error) {
 		return Event{}, false, fmt.Errorf("%w: %s needs a node with name, id and address", ErrBadCommand, c.Kind)
 	}
 	n := *c.Node
-	old, known := s.Nodes[n.Name]
-	if known && old.ID != n.ID && old.Addr != n.Addr {
-		return Event{}, false, fmt.Errorf("%w: %q is the host at %s; give the host at %s another name",
-			ErrNodeNameTaken, n.Name, old.Addr, n.Addr)
+	if err := s.CheckName(n); err != nil {
+		return Event{}, false, err
 	}
+	old, known := s.Nodes[n.Name]
 	n.Drained = old.Drained
 	if known && old == n {
 		return Event{}, false, nil

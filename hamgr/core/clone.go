@@ -16,6 +16,7 @@ func (s State) Clone() State {
 	}
 	s.Definitions = maps.Clone(s.Definitions)
 	s.Ended = maps.Clone(s.Ended)
+	s.Managers = maps.Clone(s.Managers)
 	s.Events = slices.Clone(s.Events)
 	return s
 }

@@ -87,11 +87,10 @@ type Node struct {
 	ID      string `json:"id"`                    // made once per installation: two hosts with one name are told apart by it
 	Addr    string `json:"addr"`                  // management address, without port
 	Second  string `json:"second_addr,omitempty"` // where it is heard if not there
-	Manager bool   `json:"manager"`
-	Version string `json:"version,omitempty"` // of its hamgr
-	Drained bool   `json:"drained,omitempty"` // the operator wants it empty
-	Boot    string `json:"boot,omitempty"`    // made anew at each start: who sees his own agreed on has caught up
-	Started uint64 `json:"started,omitempty"` // the incarnation in its heartbeats; 0: not known
+	Version string `json:"version,omitempty"`     // of its hamgr
+	Drained bool   `json:"drained,omitempty"`     // the operator wants it empty
+	Boot    string `json:"boot,omitempty"`        // made anew at each start: who sees his own agreed on has caught up
+	Started uint64 `json:"started,omitempty"`     // the incarnation in its heartbeats; 0: not known
 }
 
 // Event is one decision with its cause, kept in the state and sent to the inspector.
@@ -142,6 +141,10 @@ const (
 	Drain   Kind = "drain"   // the node is to be emptied, and gets nothing new
 	Undrain Kind = "undrain" // it may be used again
 
+	// For people: who the managers are is agreed on by Raft itself (Manage).
+	ManagerAdded   Kind = "manager-added"
+	ManagerRemoved Kind = "manager-removed"
+
 	// A change of mode takes two: what is in force says whether the output fences, and is
 	// to claim no more than what the primary does.
 	WantMode Kind = "mode-wanted" // the operator's
@@ -156,7 +159,7 @@ type Command struct {
 	Generation uint64      `json:"generation,omitempty"` // expected; 0 with Unprotect: any
 	Backup     string      `json:"backup,omitempty"`     // Assign; Restart: where; GoSolo: set when the backup refused or failed
 	Cause      string      `json:"cause,omitempty"`
-	Node       *Node       `json:"node,omitempty"`       // RegisterNode; Drain, Undrain: its name
+	Node       *Node       `json:"node,omitempty"`       // RegisterNode; Drain, Undrain, ManagerAdded, ManagerRemoved: its name
 	Protection *Protection `json:"protection,omitempty"` // Protect
 	Definition string      `json:"definition,omitempty"` // Protect: for State.Definitions
 	Mode       Mode        `json:"mode,omitempty"`       // WantMode, SetMode
@@ -188,6 +191,11 @@ type State struct {
 	// Moved is the index of the newest change of any guest's owner. A host that has not
 	// got that far gets no lease (package lease, R2).
 	Moved uint64 `json:"moved,omitempty"`
+
+	// Managers are who votes, by name, with their management addresses; Managed is the index
+	// of the newest change of who they are. Raft's own configuration, at this index.
+	Managers map[string]string `json:"managers,omitempty"`
+	Managed  uint64            `json:"managed,omitempty"`
 }
 
 // Ended says who had a guest when its protection ended. A node that had it before, and has

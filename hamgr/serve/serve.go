@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -46,7 +44,7 @@ func Run(ctx context.Context, cfg config.Config, version string) error {
 	c, err := cluster.Open(cluster.Config{
 		Node: cfg.Node, Started: started, ID: id, Addr: cfg.Addr, Second: cfg.Second, Version: version, Managers: cfg.Managers, Port: cfg.Ports.Raft, Dir: filepath.Join(cfg.DataDir, "raft"),
 		Heartbeat: cfg.Raft.Heartbeat, Election: cfg.Raft.Election, LeaderLease: cfg.Raft.LeaderLease, Commit: cfg.Raft.Commit,
-		LeaseWait: cfg.Heartbeat.Timeout,
+		LeaseWait: cfg.Heartbeat.Timeout, Others: others(cfg),
 	})
 	if err != nil {
 		return err
@@ -110,7 +108,7 @@ func (n *node) watchPeers(part parts) (err error) {
 	return nil
 }
 
-// followNodes gives the detector the nodes that are not managers.
+// followNodes gives the detector the nodes that the cluster knows.
 func (n *node) followNodes(ctx context.Context) error {
 	changed, stop := n.cluster.Watch()
 	defer stop()
@@ -124,13 +122,19 @@ func (n *node) followNodes(ctx context.Context) error {
 	}
 }
 
-// peers are the managers, and all nodes that the cluster knows.
+// peers are all nodes that the cluster knows; until this one has caught up, those that it has
+// heard of.
 func (n *node) peers() map[string]detector.Peer {
 	peers := map[string]detector.Peer{}
-	for name, addr := range n.cfg.Managers {
+	s := n.cluster.State()
+	managers := s.Managers
+	if s.Index == 0 {
+		managers = n.cluster.Known()
+	}
+	for name, addr := range managers {
 		peers[name] = detector.Peer{Addr: n.heartbeats(addr)}
 	}
-	for name, other := range n.cluster.State().Nodes {
+	for name, other := range s.Nodes {
 		peers[name] = detector.Peer{Addr: n.heartbeats(other.Addr), Second: n.heartbeats(other.Second)}
 	}
 	return peers
@@ -171,8 +175,8 @@ func (n *node) work(ctx context.Context, part parts) error {
 }
 
 // lease is until when the managers let this host's guests emit what no buffer holds.
-func (n *node) lease(applied uint64) time.Time {
-	return n.detector.Lease(slices.Collect(maps.Keys(n.cfg.Managers)), applied)
+func (n *node) lease(known core.State) time.Time {
+	return n.detector.Lease(known.Voters(), known.Index)
 }
 
 func (n *node) liveness() map[string]api.NodeLiveness {
@@ -184,16 +188,13 @@ func (n *node) liveness() map[string]api.NodeLiveness {
 }
 
 // forward hands a command to the leader's node; while this node knows of none, to any
-// manager that answers, which sends it on.
+// that answers, which sends it on.
 func (n *node) forward(ctx context.Context, c core.Command) error {
 	if _, addr := n.cluster.Leader(); addr != "" {
 		return n.proposeAt(ctx, addr, c)
 	}
 	err := error(cluster.ErrNotLeader)
-	for name, addr := range n.cfg.Managers {
-		if name == n.cfg.Node {
-			continue
-		}
+	for _, addr := range n.cluster.Known() {
 		if err = n.proposeAt(ctx, addr, c); err == nil || core.Refused(err) {
 			return err
 		}

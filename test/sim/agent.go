@@ -50,7 +50,7 @@ func (a *agent) recover() {
 
 func (p *process) register() {
 	c := core.Command{Kind: core.RegisterNode, Node: &core.Node{
-		Name: p.name, ID: p.name, Addr: p.name, Manager: p.id < p.w.schedule.Managers, Boot: p.boot, Started: p.incarnation}}
+		Name: p.name, ID: p.name, Addr: p.name, Boot: p.boot, Started: p.incarnation}}
 	p.propose(c, func(outcome) {})
 }
 

@@ -8,7 +8,7 @@ import (
 
 // checkDecision is I3: what a generation says of a guest's owner and backup never changes.
 func (w *World) checkDecision(before, now *state) {
-	if w.say != nil && now.order.Kind != "" {
+	if w.say != nil && (now.order.Kind != "" || now.order.managers != 0) {
 		w.tell("cluster", "%s", w.describe(now))
 	}
 	if now.err != nil {

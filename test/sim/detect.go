@@ -117,7 +117,7 @@ func (p *process) leaseOf(vm int) time.Time {
 
 func (p *process) leaseBy(known *state) time.Time {
 	own := lease.Voter{}
-	if p.id < p.w.schedule.Managers {
+	if p.raft.state.managers.has(p.id) {
 		v := p.lead.voter()
 		own = lease.Voter{Term: v.Term, Leads: v.Grant}
 	}
@@ -125,10 +125,14 @@ func (p *process) leaseBy(known *state) time.Time {
 	if p.caughtUp {
 		applied = known.s.Index
 	}
-	until := p.holder.Until(p.w.voters, own, applied, lease.Length(suspectAfter), p.clock())
+	voters := known.voters
+	if p.w.mutant == FormerManagers {
+		voters = p.w.ledger.chain[1].voters
+	}
+	until := p.holder.Until(voters, own, applied, lease.Length(suspectAfter), p.clock())
 	if p.w.mutant == GrantWithoutMajority {
-		for i := range p.w.voters {
-			alone := p.holder.Until(p.w.voters[i:i+1], own, applied, lease.Length(suspectAfter), p.clock())
+		for i := range voters {
+			alone := p.holder.Until(voters[i:i+1], own, applied, lease.Length(suspectAfter), p.clock())
 			if alone.After(until) {
 				until = alone
 			}

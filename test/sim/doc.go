@@ -23,6 +23,7 @@
 //	raft.go, log.go         hashicorp/raft: terms, pre-votes, votes, replication, commit, the
 //	                        leader's step-down; log, term and vote survive a crash
 //	manager.go, propose.go  hamgr/cluster lead.go, voter.go, propose.go; api/forward.go
+//	voters.go               hamgr/cluster managers.go; api/managers.go
 //	hurry.go                hamgr/cluster hurry.go
 //	agent.go                hamgr/agent agent.go, reconcile.go, host.go
 //	primary.go, session.go  hamgr/agent primary.go, output.go, session.go, handover.go, ending.go
@@ -31,8 +32,8 @@
 //	                        network (bufferqdisc, its gate): the kernel's, so it outlives hamgr
 //	net.go, stream.go       datagrams that are lost, late, doubled, reordered; TCP that is not
 //
-// Not modelled: disks' contents, the guest's input, managers that are added or removed,
-// snapshots of Raft's log, loads of more than three guests.
+// Not modelled: disks' contents, the guest's input, managers that lose their log (cluster
+// join.go), snapshots of Raft's log, loads of more than three guests.
 //
 // Times are those of times.go: the defaults of hamgr, most of them doubled so that fewer
 // heartbeats are simulated; no rule depends on their size.

@@ -12,7 +12,7 @@ import (
 func Draw(seed uint64) Schedule {
 	r := rand.New(rand.NewPCG(seed, 0x68616d6772))
 	s := Schedule{Seed: seed}
-	shape := [][2]int{{3, 3}, {3, 3}, {3, 3}, {3, 3}, {4, 3}, {5, 5}, {5, 3}}[r.IntN(7)]
+	shape := [][2]int{{3, 3}, {3, 3}, {3, 3}, {4, 3}, {4, 3}, {5, 5}, {5, 3}}[r.IntN(7)]
 	s.Hosts, s.Managers = shape[0], shape[1]
 	s.drawVMs(r)
 	s.Latency, s.Jitter = 100*time.Microsecond, time.Duration(r.IntN(2000))*time.Microsecond
@@ -43,6 +43,9 @@ func Draw(seed uint64) Schedule {
 	}
 	if s.Seasoned = r.IntN(4) == 0; s.Seasoned && r.IntN(2) == 0 {
 		s.drawTakeover(r, quiet+time.Duration(r.Int64N(int64(window))))
+	}
+	if r.IntN(15) == 0 {
+		s.drawReplaced(r, quiet+time.Duration(r.IntN(300))*time.Millisecond)
 	}
 	slices.SortStableFunc(s.Faults, func(a, b Fault) int { return int(a.At - b.At) })
 	s.Calm = quiet + window + time.Duration(r.IntN(1000))*time.Millisecond
@@ -106,6 +109,37 @@ func (s *Schedule) drawTakeover(r *rand.Rand, at time.Duration) {
 	case 3: // its QEMU goes on when it has been given up
 		add(at, ms(950, 1350), primary, Leader, HangQEMU)
 		add(at+ms(800, 1050), ms(200, 800), primary, Leader, StandStill, CutOff, Deaf, Deaf)
+	}
+}
+
+// drawReplaced attacks what a lease is worth while the managers change: two of three are
+// replaced, one after the other. Then the leader's disk stands still, and the network between
+// the new managers and the others, on whose side the primary is. It has perhaps not heard of
+// any change.
+func (s *Schedule) drawReplaced(r *rand.Rand, at time.Duration) {
+	s.Hosts, s.Managers = 5, 3
+	h := []Target{0, 1, 2}
+	r.Shuffle(3, func(i, j int) { h[i], h[j] = h[j], h[i] })
+	s.VMs = []VM{{Primary: int(h[0]), Pinned: 3 + r.IntN(2), Mode: core.Checkpoint, Epoch: 100 * time.Millisecond}}
+	s.Faults = slices.DeleteFunc(s.Faults, func(f Fault) bool {
+		return r.IntN(2) == 0 || f.VM > 0 || f.Target.of(1) || f.Target.of(2) || f.Peer.of(1) || f.Peer.of(2)
+	})
+	ms := func(lo, hi int) time.Duration { return time.Duration(lo+r.IntN(hi-lo)) * time.Millisecond }
+	if r.IntN(2) == 0 {
+		s.Faults = append(s.Faults, Fault{Kind: DiskStall, At: at, For: ms(1000, 3000), Target: h[0]})
+	}
+	for _, f := range []Fault{{Kind: AskManager, Target: 3}, {Kind: AskManager, Target: 4}, {Kind: AskDismiss, Target: h[0]}, {Kind: AskDismiss, Target: h[1]}} {
+		at += ms(50, 250)
+		f.At = at
+		s.Faults = append(s.Faults, f)
+	}
+	at += ms(50, 300)
+	s.Faults = append(s.Faults, Fault{Kind: DiskStall, At: at, For: ms(600, 2000), Target: Leader})
+	length := ms(600, 2000)
+	for _, old := range h {
+		for _, new := range []Target{3, 4} {
+			s.Faults = append(s.Faults, Fault{Kind: CutPair, At: at + ms(0, 50), For: length, Target: old, Peer: new})
+		}
 	}
 }
 

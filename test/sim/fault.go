@@ -38,7 +38,7 @@ func (w *World) resolve(t Target) int {
 		}
 		return -1
 	case t == Leader:
-		for i := range w.schedule.Managers {
+		for i := range w.hosts {
 			if p := w.hosts[i].proc; p != nil && p.raft.role == leading {
 				return i
 			}
@@ -195,6 +195,10 @@ func (w *World) asks(f Fault, h *host) bool {
 	if p == nil || h.still > 0 || !p.caughtUp {
 		return false
 	}
+	if f.Kind == AskManager || f.Kind == AskDismiss {
+		p.askManager(f.Kind, h.id)
+		return true
+	}
 	if f.Kind == AskDrain {
 		p.ask(core.Command{Kind: core.Drain, Node: &core.Node{Name: h.name}, Cause: "asked by operator"})
 		return true
@@ -291,8 +295,13 @@ func (f Fault) told(target, peer int) string {
 	case NoMemory:
 		return h + " has no memory for a standby" + for_
 	}
-	if f.Kind == AskDrain {
+	switch f.Kind {
+	case AskDrain:
 		return "operator: drain " + h + for_
+	case AskManager:
+		return "operator: " + h + " is to be a manager"
+	case AskDismiss:
+		return "operator: " + h + " is to be no manager"
 	}
 	return "operator at " + h + ": " + string(f.Kind) + " " + domains[f.VM]
 }

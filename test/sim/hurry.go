@@ -15,12 +15,12 @@ type hurry struct {
 
 func (h *hurry) look(p *process, now time.Time) {
 	r := &p.raft
-	if p.id >= p.w.schedule.Managers {
+	if !r.state.managers.has(p.id) {
 		return
 	}
 	known, missed := r.leader >= 0, false
 	if known && r.leader != p.id && !p.table.Isolated() {
-		missed, _ = p.table.Suspected(names[r.leader], p.w.voters, now)
+		missed, _ = p.table.Suspected(names[r.leader], r.state.voters, now)
 	}
 	switch {
 	case !missed && (h.done || !h.since.IsZero()) && known:
@@ -39,11 +39,11 @@ func (h *hurry) look(p *process, now time.Time) {
 // first says that this is the first by name of the managers that live without the leader.
 func (p *process) first(now time.Time) bool {
 	status := p.table.Status()
-	for i, v := range p.w.voters {
-		if i == p.id {
+	for _, v := range p.raft.state.voters {
+		if v == p.name {
 			return true
 		}
-		if i != p.raft.leader && status[v].State == judge.Alive {
+		if hostOf(v) != p.raft.leader && status[v].State == judge.Alive {
 			return false
 		}
 	}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hamgr/hamgr/hamgr/core"
@@ -9,7 +10,11 @@ import (
 
 // order is a command in a log. Each proposal is one of its own, also when it says the
 // same as another; without a kind it is Raft's no-op.
-type order struct{ core.Command }
+// With managers, it is a change of who they are.
+type order struct {
+	core.Command
+	managers hostSet
+}
 
 type entry struct {
 	term  uint64
@@ -25,6 +30,9 @@ type state struct {
 	err   error                    // why the order was refused
 	p     [maxVMs]*core.Protection // the same pointer for as long as nothing changed
 	next  []*state
+
+	managers hostSet
+	voters   []string // their names
 }
 
 // after is the state once the order is applied.
@@ -34,8 +42,12 @@ func (s *state) after(o *order) *state {
 			return n
 		}
 	}
-	n := &state{index: s.index + 1, order: o, s: s.s, p: s.p}
+	n := &state{index: s.index + 1, order: o, s: s.s, p: s.p, managers: s.managers, voters: s.voters}
 	s.next = append(s.next, n)
+	if o.managers != 0 {
+		core.Manage(&n.s, uint64(n.index), o.managers.managed())
+		n.managers, n.voters = o.managers, o.managers.names()
+	}
 	if o.Kind == "" {
 		return n
 	}
@@ -70,18 +82,18 @@ func (w *World) firstLog() []entry {
 	s := &state{}
 	w.ledger.chain = append(w.ledger.chain, s)
 	var log []entry
-	add := func(c core.Command) {
-		c.Time = epoch
-		o := &order{c}
+	add := func(o *order) {
+		o.Time = epoch
 		log = append(log, entry{1, o})
 		if s = s.after(o); s.err != nil {
 			panic(fmt.Sprintf("a schedule that cannot begin: %v: %+v", s.err, w.schedule))
 		}
 		w.ledger.chain = append(w.ledger.chain, s)
 	}
+	add(&order{managers: 1<<w.schedule.Managers - 1})
 	for _, h := range w.hosts {
-		add(core.Command{Kind: core.RegisterNode, Node: &core.Node{
-			Name: h.name, ID: h.name, Addr: h.name, Manager: h.id < w.schedule.Managers, Boot: "1", Started: firstIncarnation}})
+		add(&order{Command: core.Command{Kind: core.RegisterNode, Node: &core.Node{
+			Name: h.name, ID: h.name, Addr: h.name, Boot: "1", Started: firstIncarnation}}})
 	}
 	for i, g := range w.schedule.VMs {
 		p := core.Protection{Domain: domains[i], UUID: domains[i], Primary: names[g.Primary], Mode: g.Mode, Epoch: g.Epoch}
@@ -92,7 +104,7 @@ func (w *World) firstLog() []entry {
 		if g.Anew {
 			p.OnLoss, c.Definition = core.OnLossRestart, "<domain/>"
 		}
-		add(c)
+		add(&order{Command: c})
 		w.vms = append(w.vms, newVM(w, i, w.hosts[g.Primary]))
 	}
 	return log[:len(log):len(log)]
@@ -113,6 +125,9 @@ func (w *World) committed(by string, log []entry, upTo int) {
 
 func (w *World) describe(s *state) string {
 	o := s.order
+	if o.managers != 0 {
+		return "agreed: the managers are " + strings.Join(s.voters, ", ")
+	}
 	out := fmt.Sprintf("agreed: %s %s", o.Kind, o.Domain)
 	switch o.Kind {
 	case core.RegisterNode:

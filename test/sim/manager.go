@@ -14,8 +14,11 @@ type lead struct {
 	term    uint64 // of the leadership that what follows is about
 	ready   bool
 	barrier int // the no-op of this term
-	since   time.Time
-	pending [maxHosts]int // failovers from each host, of unknown outcome
+
+	changing bool   // a change of the managers is under way
+	managed  uint64 // of the managers with which it leads
+	since    time.Time
+	pending  [maxHosts]int // failovers from each host, of unknown outcome
 
 	open   int       // proposals of this round that are not settled
 	until  time.Time // when the round ends in any case
@@ -29,14 +32,17 @@ func (l *lead) voter() lease.Echo {
 	r := &l.p.raft
 	v := lease.Echo{Term: l.p.disk.term}
 	if l.ready && l.term == v.Term && r.role == leading {
-		v.Grant, v.Index = true, r.state.s.Moved
+		v.Grant, v.Index = true, r.state.s.LeaseIndex()
+		if l.p.w.mutant == GrantsOfFormerManagers {
+			v.Index = r.state.s.Moved
+		}
 	}
 	return v
 }
 
 // complete is what a heartbeat to a host says about its lease (detector.go).
 func (l *lead) complete(host int, e lease.Echo) lease.Echo {
-	if l.p.id >= l.p.w.schedule.Managers {
+	if !l.p.raft.state.managers.has(l.p.id) && l.p.w.mutant != FormerManagers {
 		return e
 	}
 	v := l.voter()
@@ -50,10 +56,13 @@ func (l *lead) complete(host int, e lease.Echo) lease.Echo {
 // begin notes a leadership; it is ready once its no-op is applied, and with it all that
 // earlier leaders had committed.
 func (l *lead) begin() {
+	if managed := l.p.raft.state.s.Managed; managed != l.managed {
+		l.managed, l.since = managed, l.p.clock()
+	}
 	if l.term != l.p.disk.term {
 		l.term, l.ready, l.since = l.p.disk.term, false, l.p.clock()
 		l.barrier = len(l.p.disk.log)
-		l.pending, l.open = [maxHosts]int{}, 0
+		l.pending, l.open, l.changing = [maxHosts]int{}, 0, false
 	}
 	l.ready = l.ready || l.p.raft.state.index >= l.barrier
 }
@@ -106,7 +115,7 @@ func (l *lead) view(now time.Time) core.View {
 	t := l.p.table
 	v := core.View{
 		Now:     l.p.wallClock(),
-		Dead:    func(node string) (bool, string) { return t.Suspected(node, l.p.w.voters, now) },
+		Dead:    func(node string) (bool, string) { return t.Suspected(node, l.p.raft.state.voters, now) },
 		Silence: func(node string) time.Duration { return t.Silence(node, now) },
 		Lapsed:  func(node string) bool { return l.lapsed(node, now) },
 		Alive:   []string{l.p.name},
@@ -132,7 +141,7 @@ func (l *lead) lapsed(node string, now time.Time) bool {
 	if l.p.w.mutant == TakeoverWithoutWait {
 		return true
 	}
-	led := l.ready && l.term == l.p.disk.term && (now.Sub(l.since) >= suspectAfter || l.p.w.mutant == TakeoverWhenElected)
+	led := l.ready && l.term == l.p.disk.term && l.managed == l.p.raft.state.s.Managed && (now.Sub(l.since) >= suspectAfter || l.p.w.mutant == TakeoverWhenElected)
 	return led && l.p.table.Unheard(node, now) >= suspectAfter
 }
 
@@ -158,6 +167,10 @@ func (l *lead) propose(c core.Command) {
 // submit is Propose on the leader: it withholds leases for as long as the outcome of a
 // failover is unknown.
 func (l *lead) submit(c core.Command, done func(outcome)) {
+	if c.Kind == core.ManagerAdded || c.Kind == core.ManagerRemoved {
+		l.changeManagers(c, done)
+		return
+	}
 	l.begin()
 	if c.Time.IsZero() {
 		c.Time = l.p.wallClock()
@@ -168,7 +181,7 @@ func (l *lead) submit(c core.Command, done func(outcome)) {
 		l.pending[from]++
 	}
 	term := l.term
-	l.p.raft.submit(&order{c}, func(o outcome) {
+	l.p.raft.submit(&order{Command: c}, func(o outcome) {
 		if from >= 0 && term == l.term && (o == taken || o == refused) {
 			l.pending[from]--
 		}

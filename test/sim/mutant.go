@@ -23,8 +23,11 @@ const (
 	GrantsDuringTakeover Mutant = "grants-during-takeover"
 	TakeoverWhenElected  Mutant = "takeover-when-elected"
 	TakeoverWithoutWait  Mutant = "takeover-without-wait"
+
+	FormerManagers         Mutant = "former-managers"           // a lease is by the word of those who were managers first
+	GrantsOfFormerManagers Mutant = "grants-of-former-managers" // a grant does not tell of a change of the managers
 )
 
 // Mutants are all of them.
 var Mutants = []Mutant{LeaseUnfenced, FailoverWithoutRaft, SoloWithoutRaft, ReleaseOnError, ReleaseOnSend, AckBeforeApply,
-	ApplyUnstaged, StaleCommits, HungSpared, AnewUnleased, MoveRunning, GrantWithoutMajority, GrantsDuringTakeover, TakeoverWhenElected, TakeoverWithoutWait}
+	ApplyUnstaged, StaleCommits, HungSpared, AnewUnleased, MoveRunning, GrantWithoutMajority, GrantsDuringTakeover, TakeoverWhenElected, TakeoverWithoutWait, FormerManagers, GrantsOfFormerManagers}

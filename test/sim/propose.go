@@ -52,7 +52,7 @@ func (p *process) attempt(t *try) {
 		return
 	}
 	if to < 0 || to == p.id {
-		to = p.w.rng.IntN(p.w.schedule.Managers)
+		to = p.w.rng.IntN(p.w.schedule.Hosts)
 	}
 	if to != p.id {
 		p.w.send(p.id, to, requestGot, &request{try: t, c: t.c, attempt: attempt})

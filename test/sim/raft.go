@@ -39,7 +39,9 @@ type raft struct {
 	deadline time.Duration
 	timeout  time.Duration // without a word of the leader; shorter while in a hurry
 	token    uint32        // of the timer that counts
-	votes    uint32        // by host
+	votes    hostSet
+	voters   hostSet       // of the newest managers in the log
+	handing  time.Duration // until when the leader takes nothing, as another is to lead
 	commit   int
 	state    *state // applied
 	next     [maxHosts]int
@@ -68,13 +70,12 @@ func (p *process) startRaft() {
 	r := &p.raft
 	*r = raft{p: p, leader: -1, timeout: raftTimeout, state: p.w.ledger.chain[0]}
 	p.lead = lead{p: p}
-	if p.id < p.w.schedule.Managers {
-		r.rest()
-		if p.inc == 1 && p.id == int(p.w.schedule.Seed%uint64(p.w.schedule.Managers)) {
-			r.deadline = p.w.now + raftBeat // the first election is not what is tested
-		}
-		r.arm(r.deadline - p.w.now)
+	r.configure()
+	r.rest()
+	if p.inc == 1 && p.id == int(p.w.schedule.Seed%uint64(p.w.schedule.Managers)) {
+		r.deadline = p.w.now + raftBeat // the first election is not what is tested
 	}
+	r.arm(r.deadline - p.w.now)
 }
 
 func (r *raft) arm(d time.Duration) {
@@ -97,7 +98,7 @@ func (r *raft) patience(d time.Duration) {
 	}
 }
 
-func (r *raft) quorum() int { return r.p.w.schedule.Managers/2 + 1 }
+func (r *raft) quorum() int { return r.voters.count()/2 + 1 }
 
 // handle takes what is Raft's. While the disk stands still, so does Raft, but for the
 // goroutines that keep a leader's followers at rest.
@@ -149,9 +150,9 @@ func (r *raft) handleStalled(m *rpc) {
 // majority for the length of its lease.
 func (r *raft) keepLeading() {
 	w := r.p.w
-	with := 1
-	for i := range w.schedule.Managers {
-		if i != r.p.id && w.now-r.contact[i] < r.p.local(raftLease) {
+	with := 0
+	for i := range w.hosts {
+		if r.voters.has(i) && (i == r.p.id || w.now-r.contact[i] < r.p.local(raftLease)) {
 			with++
 		}
 	}
@@ -191,26 +192,34 @@ func (r *raft) adopt(term uint64) {
 	}
 }
 
-// ask finds out whether an election would be won, which costs nobody a leader.
+// ask finds out whether an election would be won, which costs nobody a leader. Who has no
+// vote knows no leader for now.
 func (r *raft) ask() {
-	r.role, r.leader, r.votes = asking, -1, 1<<r.p.id
+	r.leader = -1
+	if !r.voters.has(r.p.id) {
+		r.role = follower
+		r.rest()
+		return
+	}
+	r.role, r.votes = asking, 1<<r.p.id
 	r.rest()
 	r.canvass(rpc{kind: preVote, term: r.p.disk.term + 1})
 }
 
-func (r *raft) stand() {
+// stand is for election; handed: the leader has asked for it.
+func (r *raft) stand(handed bool) {
 	d := &r.p.disk
 	d.term++
 	d.vote = r.p.id
 	r.role, r.votes = candidate, 1<<r.p.id
 	r.rest()
-	r.canvass(rpc{kind: vote, term: d.term})
+	r.canvass(rpc{kind: vote, term: d.term, handed: handed})
 }
 
 func (r *raft) canvass(m rpc) {
 	m.index, m.logTerm = r.p.disk.last()
-	for i := range r.p.w.schedule.Managers {
-		if i != r.p.id {
+	for i := range r.p.w.hosts {
+		if i != r.p.id && r.voters.has(i) {
 			r.send(i, m)
 		}
 	}
@@ -218,14 +227,10 @@ func (r *raft) canvass(m rpc) {
 }
 
 func (r *raft) count() {
-	n := 0
-	for i := range maxHosts {
-		n += int(r.votes >> i & 1)
-	}
-	switch {
+	switch n := (r.votes & r.voters).count(); {
 	case n < r.quorum():
 	case r.role == asking:
-		r.stand()
+		r.stand(false)
 	case r.role == candidate:
 		r.win()
 	}
@@ -233,7 +238,7 @@ func (r *raft) count() {
 
 func (r *raft) win() {
 	w := r.p.w
-	r.role, r.leader = leading, r.p.id
+	r.role, r.leader, r.handing = leading, r.p.id, 0
 	if w.say != nil {
 		w.tell(r.p.name, "leads (term %d)", r.p.disk.term)
 	}
@@ -253,11 +258,14 @@ func (r *raft) submit(o *order, done func(outcome)) {
 		r.p.w.q.push(event{at: r.p.stalled, kind: submitTimer, to: uint8(r.p.id), inc: r.p.inc, msg: &deferred{o, done}})
 		return
 	}
-	if r.role != leading {
+	if r.role != leading || r.p.w.now < r.handing {
 		done(notLeader)
 		return
 	}
 	d.log = append(d.log, entry{d.term, o})
+	if o.managers != 0 {
+		r.voters = o.managers
+	}
 	r.match[r.p.id] = len(d.log)
 	r.waiting = append(r.waiting, waiter{len(d.log), done})
 	r.sendAll(false)
@@ -272,10 +280,14 @@ type deferred struct {
 
 // advance commits what a majority has, if it is of this term.
 func (r *raft) advance() {
-	m := r.p.w.schedule.Managers
-	at := slices.Clone(r.match[:m])
+	var at []int
+	for i, m := range r.match {
+		if r.voters.has(i) {
+			at = append(at, m)
+		}
+	}
 	slices.Sort(at)
-	to := at[m-r.quorum()]
+	to := at[len(at)-r.quorum()]
 	if to > r.commit && r.p.disk.termAt(to) == r.p.disk.term {
 		r.commitTo(to)
 		r.sendAll(false) // the nudge of propose.go

@@ -8,6 +8,7 @@ const (
 	voted    // the answer to both
 	appendTo // also the heartbeat
 	appended
+	timeoutNow // the leader wants this one to lead
 )
 
 // rpc is a message of Raft; not for writing once it is sent.
@@ -22,6 +23,7 @@ type rpc struct {
 	ok      bool
 	pre     bool // voted: on a pre-vote
 	beat    bool // appended: of a follower whose disk stands still
+	handed  bool // vote: by the leader's wish
 }
 
 func (r *raft) send(to int, m rpc) {
@@ -69,6 +71,8 @@ func (r *raft) got(m *rpc) {
 		r.appendGot(m)
 	case appended:
 		r.appendedGot(m)
+	case timeoutNow:
+		r.timeoutNow(m)
 	}
 }
 
@@ -78,8 +82,8 @@ func (r *raft) asked(m *rpc) {
 	d := &r.p.disk
 	last, lastTerm := d.last()
 	upToDate := m.logTerm > lastTerm || m.logTerm == lastTerm && m.index >= last
-	quiet := r.leader < 0 || r.role != leading && r.p.w.now-r.heard >= r.p.local(r.timeout)
-	ok := upToDate && quiet
+	quiet := m.handed || r.leader < 0 || r.role != leading && r.p.w.now-r.heard >= r.p.local(r.timeout)
+	ok := upToDate && quiet && r.voters.has(m.from)
 	if m.kind == preVote {
 		r.send(m.from, rpc{kind: voted, pre: true, term: m.term, ok: ok && m.term > d.term})
 		return
@@ -119,14 +123,19 @@ func (r *raft) appendGot(m *rpc) {
 		r.send(m.from, rpc{kind: appended, index: min(m.index-1, len(d.log))})
 		return
 	}
+	managers := false
 	for i, e := range m.entries {
 		at := m.index + i // position of e in the log
 		if at < len(d.log) && d.log[at].term != e.term {
-			d.log = d.log[:at:at]
+			d.log, managers = d.log[:at:at], true
 		}
 		if at >= len(d.log) {
 			d.log = append(d.log, e)
+			managers = managers || e.order.managers != 0
 		}
+	}
+	if managers {
+		r.configure()
 	}
 	last := m.index + len(m.entries)
 	r.send(m.from, rpc{kind: appended, ok: true, index: last})

@@ -115,6 +115,8 @@ const (
 	AskDrain   FaultKind = "ask-drain" // for: until it is undrained
 	AskEnd     FaultKind = "ask-unprotect"
 	AskBegin   FaultKind = "ask-protect"
+	AskManager FaultKind = "ask-manager-add"
+	AskDismiss FaultKind = "ask-manager-remove"
 )
 
 // aboutVM says that a fault of that kind has a guest.
@@ -138,6 +140,7 @@ var weights = []struct {
 	{CutOff, 10, 3 * time.Second}, {CutPair, 8, 3 * time.Second}, {DeafTo, 8, 3 * time.Second}, {Deaf, 5, 2 * time.Second},
 	{Mute, 5, 2 * time.Second}, {GuestNet, 3, time.Second}, {Storm, 5, 2 * time.Second}, {ClockJump, 4, 0},
 	{DiskStall, 6, 2 * time.Second}, {NoMemory, 3, 2 * time.Second}, {AskMode, 5, 0}, {AskMove, 4, 0}, {AskMoveNow, 2, 0}, {AskDrain, 3, 2 * time.Second}, {AskEnd, 2, 0}, {AskBegin, 2, 0},
+	{AskManager, 5, 0}, {AskDismiss, 5, 0},
 }
 
 const (

@@ -26,7 +26,6 @@ type World struct {
 	net       network
 	hosts     []*host
 	vms       []*vm
-	voters    []string // names of the managers
 	ledger    ledger   // all that was ever committed
 	active    []active // the schedule's faults
 	stable    bool     // the faults are over
@@ -135,7 +134,6 @@ func (w *World) begin(s Schedule, m Mutant) {
 	w.net.latency, w.net.jitter, w.net.loss = s.Latency, s.Jitter, s.Loss
 	w.stats.Faults = map[FaultKind]int64{}
 	w.active = make([]active, len(s.Faults))
-	w.voters = names[:s.Managers]
 	for i := range s.Hosts {
 		w.hosts = append(w.hosts, newHost(w, i))
 	}
