@@ -1,0 +1,82 @@
+package testbed
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hamgr/hamgr/hamgr/api"
+	"github.com/hamgr/hamgr/hamgr/core"
+)
+
+// TestManagerReplaced replaces the manager on the guest's primary under a client's load: h1
+// goes on as an ordinary host. Then the backup, one of the managers that are left, loses
+// power, then the primary: the new manager and the last of the old ones decide.
+func TestManagerReplaced(t *testing.T) {
+	b, c := protectedGuestWith(t, Options{Hosts: 4})
+	ctx := t.Context()
+	if got := managers(t, b, "h4"); !slices.Equal(got, []string{"h1", "h2", "h3"}) {
+		t.Fatalf("managers: %v", got)
+	}
+	for _, args := range [][]string{{"manager", "add", "h4"}, {"manager", "remove", "h1"}} {
+		if text, err := b.Hamgr(ctx, "h1", args...); err != nil {
+			t.Fatal(text, err)
+		}
+	}
+	for _, h := range b.hosts {
+		if got := managers(t, b, h); !slices.Equal(got, []string{"h2", "h3", "h4"}) {
+			t.Fatalf("managers by the word of %s: %v", h, got)
+		}
+	}
+	if text, err := b.Hamgr(ctx, "h3", "manager", "remove", "h1"); exitStatus(err) != 4 {
+		t.Fatalf("h1 removed twice: %s %v", text, err)
+	}
+	if p := protectedAfter(t, b, 0); p.Generation != 1 || p.Primary != "h1" || p.Backup != "h2" {
+		t.Fatalf("a change of the managers moved the guest: %+v", p)
+	}
+	waitAnswers(t, c, 40)
+
+	if _, err := b.Host("h2").PowerOff(); err != nil {
+		t.Fatal(err)
+	}
+	again := protectedAfter(t, b, 1)
+	if again.Primary != "h1" || again.Backup == "h2" {
+		t.Fatalf("after its backup has lost power: %+v", again)
+	}
+	if text, err := b.Hamgr(ctx, "h1", "manager", "remove", "h4"); exitStatus(err) != 4 || !strings.Contains(text, "h2 is silent") {
+		t.Fatalf("one of the last two managers removed: %s %v", text, err)
+	}
+	waitAnswers(t, c, 20)
+
+	if _, err := b.Host("h1").PowerOff(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := b.WaitStatus(ctx, "h3", 40*time.Second, "g1 protected on h3 and h4", func(_ api.Status, g *api.ProtectionStatus) bool {
+		return g != nil && g.Phase == core.Protected && g.Generation > again.Generation && g.Primary != "h1"
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("in the end: %+v", s.Protections[0].Protection)
+	waitAnswers(t, c, 20)
+	verdict(t, b, c)
+}
+
+// managers are those that a host knows of.
+func managers(t *testing.T, b *Bed, host string) (out []string) {
+	t.Helper()
+	text, err := b.Host(host).Command(t.Context(), "/opt/hamgr/bin/hamgr", "manager", "list", "-o", "json").Output()
+	var m api.Managers
+	if err == nil {
+		err = json.Unmarshal(text, &m)
+	}
+	if err != nil {
+		t.Fatalf("manager list on %s: %s %v", host, text, err)
+	}
+	for _, n := range m.Managers {
+		out = append(out, n.Name)
+	}
+	return out
+}
