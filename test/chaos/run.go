@@ -46,7 +46,7 @@ func (w *world) once(ctx context.Context, n int, seed uint64, steps []step) (v v
 	if err := sleep(ctx, settle); err != nil {
 		return v, err
 	}
-	after, err := w.clientsAfter(ctx, l, seed+uint64(n))
+	after, err := w.clientsAfter(ctx, l, v.from, seed+uint64(n))
 	if err != nil {
 		return v, err
 	}
@@ -60,16 +60,20 @@ func (w *world) once(ctx context.Context, n int, seed uint64, steps []step) (v v
 	return v, w.judge(&v, flows(), why)
 }
 
-// clientsAfter are those that a run ends with: the same, or others, when it is over, if a
-// failover leaves connections behind that nobody can go on with.
-func (w *world) clientsAfter(ctx context.Context, before *load.Load, seed uint64) (*load.Load, error) {
+// clientsAfter are those that a run ends with: the same, or others, when it is over, if the
+// guest has moved with nothing held. That leaves connections behind that nobody can go on with.
+func (w *world) clientsAfter(ctx context.Context, before *load.Load, from time.Time, seed uint64) (*load.Load, error) {
 	if !w.rollsBack() {
 		return before, nil
 	}
-	before.Abort()
 	over, cancel := context.WithTimeout(ctx, w.bound)
 	defer cancel()
 	_ = protected(over, w.now, look) // well says what is wrong
+	events, err := w.Traces()
+	if err != nil || failovers(story(events), from) == 0 {
+		return before, err
+	}
+	before.Abort()
 	return w.Load(requestEvery, seed)
 }
 

@@ -65,11 +65,17 @@ func (v *verdict) outageSeen() {
 	if len(v.asks) > 0 {
 		v.OutageMS = ms(outage(v.asks, v.from, v.asks[len(v.asks)-1].Got))
 	}
-	for i, s := range v.story {
-		if i > 0 && s.Time.After(v.from) && s.Phase == core.Recovering && v.story[i-1].Phase != core.Recovering {
-			v.Moved++
+	v.Moved = failovers(v.story, v.from)
+}
+
+// failovers counts those in a story, from an instant on.
+func failovers(story []standing, from time.Time) (n int) {
+	for i, s := range story {
+		if i > 0 && s.Time.After(from) && s.Phase == core.Recovering && story[i-1].Phase != core.Recovering {
+			n++
 		}
 	}
+	return n
 }
 
 func (v *verdict) jumped() bool {

@@ -57,7 +57,7 @@ func (f *flow) ask(ctx, life context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(life, func() { conn.Close() })()
+	defer context.AfterFunc(life, func() { breakOff(conn) })()
 	exchange := f.overTCP(conn)
 	if f.network == "udp" {
 		exchange = f.overUDP(conn)
@@ -80,6 +80,14 @@ func (f *flow) ask(ctx, life context.Context) error {
 		f.answered.Add(1)
 	}
 	return nil
+}
+
+// breakOff leaves no request under way that could be taken later.
+func breakOff(conn net.Conn) {
+	if c, ok := conn.(*net.TCPConn); ok {
+		c.SetLinger(0)
+	}
+	conn.Close()
 }
 
 // overTCP sends a line and returns the answer's.
