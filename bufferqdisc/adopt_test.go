@@ -27,18 +27,16 @@ func TestAnAgentDiesWhileItHolds(t *testing.T) {
 				before := l.traces()
 				child := startChild(t, l, backend, "hold")
 				l.send(l.guests[0], 1)
-				child.endEpoch()
+				child.Next()
 				l.send(l.guests[0], 2)
-				child.kill()
+				child.End()
 				l.send(l.guests[0], 3)
 				must(t, l.wantSeqs())
 				must(t, clear(l.taps()))
 				l.send(l.guests[0], 4)
 				l.send(l.guests[1], 5)
 				must(t, l.wantSeqs(kept(backend, []uint32{1, 2, 3}, 4, 5)...))
-				if after := l.traces(); after != before {
-					t.Errorf("left behind:\n%s\nwas\n%s", after, before)
-				}
+				l.wantTraces(before)
 				must(t, checkOutputCommit(l, setUp(t, l, backend, 0)))
 			})
 		}
@@ -65,7 +63,7 @@ func TestAnAgentDiesUnderLoad(t *testing.T) {
 			}
 			sent <- seq
 		}()
-		child.kill()
+		child.End()
 		must(t, l.wantSeqs())
 		must(t, Clear(l.taps()))
 		close(end)
@@ -117,9 +115,7 @@ func TestLeave(t *testing.T) {
 		must(t, setUp(t, l, backend, 0).Leave())
 		l.send(l.guests[0], 3)
 		must(t, l.wantSeqs(3))
-		if after := l.traces(); after != before {
-			t.Errorf("left behind:\n%s\nwas\n%s", after, before)
-		}
+		l.wantTraces(before)
 	})
 }
 
@@ -130,18 +126,16 @@ func TestDrop(t *testing.T) {
 		before := l.traces()
 		child := startChild(t, l, backend, "hold")
 		l.send(l.guests[0], 1)
-		child.endEpoch()
+		child.Next()
 		l.send(l.guests[0], 2)
-		child.kill()
+		child.End()
 		must(t, Drop(append(l.taps(), "no-such-tap")))
 		l.send(l.guests[0], 3)
 		must(t, l.wantSeqs())
 		must(t, Clear(l.taps()))
 		l.send(l.guests[0], 4)
 		must(t, l.wantSeqs(4))
-		if after := l.traces(); after != before {
-			t.Errorf("left behind:\n%s\nwas\n%s", after, before)
-		}
+		l.wantTraces(before)
 	})
 }
 
@@ -149,7 +143,7 @@ func TestDrop(t *testing.T) {
 func TestSweep(t *testing.T) {
 	needPlug(t)
 	l := newLab(t, 2)
-	startChild(t, l, "plug", "hold").kill()
+	startChild(t, l, "plug", "hold").End()
 	must(t, netlink.LinkDel(byName(t, l.guests[1].name)))
 	must(t, Sweep())
 	if left := boxes(t); len(left) != 1 {

@@ -365,9 +365,7 @@ func TestAbandonCuts(t *testing.T) {
 					t.Errorf("%+v", s)
 				}
 				wantRefusalThenClear(l, backend)
-				if after := l.traces(); after != before {
-					t.Errorf("left behind:\n%s\nwas\n%s", after, before)
-				}
+				l.wantTraces(before)
 			})
 		}
 	})
@@ -399,9 +397,7 @@ func TestTeardownLeavesNothing(t *testing.T) {
 		must(t, b.Abandon()) // as a deferred clean-up would
 		l.send(l.guests[0], 2)
 		must(t, l.wantSeqs(1, 2))
-		if got := l.traces(); got != traces {
-			t.Errorf("left behind:\n%s\nwas\n%s", got, traces)
-		}
+		l.wantTraces(traces)
 		if got := openFiles(t); got != files {
 			t.Errorf("%d files open, were %d", got, files)
 		}

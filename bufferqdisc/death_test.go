@@ -1,95 +1,39 @@
 package bufferqdisc
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
+	"github.com/hamgr/hamgr/test/child"
 	hosts "github.com/hamgr/hamgr/test/lab"
 )
 
-// In a child process this variable has the backend, what to do and the taps.
-const childEnv = "BUFFERQDISC_TEST_CHILD"
-
 func TestMain(m *testing.M) {
 	hosts.Init()
-	if order := os.Getenv(childEnv); order != "" {
-		in := bufio.NewReader(os.Stdin)
-		b, err := child(strings.Split(order, ","))
-		for fmt.Println(err); ; fmt.Println(err) { // until killed, or its parent is gone
-			if _, gone := in.ReadString('\n'); gone != nil {
-				os.Exit(0)
-			}
-			_, err = b.EndEpoch()
-		}
-	}
+	child.Main(begin)
 	os.Exit(m.Run())
 }
 
-func child(order []string) (Buffer, error) {
-	if order[0] == "gate" {
-		return nil, gateChild(order[2:])
+// begin is told the backend, what to do, and the taps.
+func begin(order string) (next func() error, err error) {
+	words := strings.Split(order, ",")
+	if words[0] == "gate" {
+		return nil, gateChild(words[2:])
 	}
-	b, err := Setup(Config{Name: "child", Backend: order[0], Taps: order[2:]})
-	if err == nil && order[1] == "hold" {
+	b, err := Setup(Config{Name: "child", Backend: words[0], Taps: words[2:]})
+	if err == nil && words[1] == "hold" {
 		err = b.Hold()
 	}
-	return b, err
+	return func() error { _, err := b.EndEpoch(); return err }, err
 }
 
-// process is a child with a buffer or a gate.
-type process struct {
-	t   *testing.T
-	cmd *exec.Cmd
-	in  io.Writer
-	out *bufio.Reader
-}
-
-// startChild runs another process that does one thing with a backend.
-func startChild(t *testing.T, l *lab, backend, do string) *process {
+// startChild runs another process that does one thing with a backend, or a gate; Next ends
+// an epoch there.
+func startChild(t *testing.T, l *lab, backend, do string) *child.Process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(os.Args[0])}
-	p.cmd.Env = append(os.Environ(), childEnv+"="+strings.Join(append([]string{backend, do}, l.taps()...), ","))
-	p.cmd.Stderr = os.Stderr
-	var err error
-	p.in, err = p.cmd.StdinPipe()
-	must(t, err)
-	out, err := p.cmd.StdoutPipe()
-	must(t, err)
-	p.out = bufio.NewReader(out)
-	must(t, p.cmd.Start())
-	t.Cleanup(p.kill)
-	p.wantDone()
-	return p
-}
-
-func (p *process) wantDone() {
-	p.t.Helper()
-	line, err := p.out.ReadString('\n')
-	must(p.t, err)
-	if line != "<nil>\n" {
-		p.t.Fatalf("child: %s", line)
-	}
-}
-
-func (p *process) endEpoch() {
-	p.t.Helper()
-	_, err := io.WriteString(p.in, "\n")
-	must(p.t, err)
-	p.wantDone()
-}
-
-// kill returns when the process is gone.
-func (p *process) kill() {
-	if p.cmd.ProcessState == nil {
-		p.cmd.Process.Kill()
-		p.cmd.Wait()
-	}
+	return child.Start(t, strings.Join(append([]string{backend, do}, l.taps()...), ","))
 }
 
 func TestDeathWhileHoldingCuts(t *testing.T) {
@@ -101,14 +45,12 @@ func TestDeathWhileHoldingCuts(t *testing.T) {
 		if _, err := Setup(Config{Taps: l.taps(), Backend: backend}); !errors.Is(err, ErrCut) {
 			t.Errorf("Setup beside a living buffer: %v", err)
 		}
-		child.kill()
+		child.End()
 		l.send(l.guests[0], 2)
 		l.send(l.guests[1], 3)
 		must(t, l.wantSeqs())
 		wantRefusalThenClear(l, backend, kept(backend, []uint32{1, 2, 90, 3})...)
-		if after := l.traces(); after != before {
-			t.Errorf("left behind:\n%s\nwas\n%s", after, before)
-		}
+		l.wantTraces(before)
 		b := setUp(t, l, backend, 0)
 		must(t, checkOutputCommit(l, b))
 	})
@@ -120,7 +62,7 @@ func TestDeathWhileOpenHarmsNobody(t *testing.T) {
 		l := newLab(t, 1)
 		child := startChild(t, l, backend, "open")
 		l.send(l.guests[0], 1)
-		child.kill()
+		child.End()
 		l.send(l.guests[0], 2)
 		must(t, l.wantSeqs(1, 2))
 	})

@@ -6,6 +6,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/hamgr/hamgr/test/bridge"
 )
 
 // ourFilters are what a buffer has on a tap's ingress.
@@ -126,9 +128,7 @@ func takeApart(t *testing.T, backend string, ended bool, do func(*testing.T, *la
 			netlink.QdiscDel(clsact(byName(t, g.name)))
 		}
 	}
-	if after := l.traces(); after != before {
-		t.Errorf("left behind:\n%s\nwas\n%s", after, before)
-	}
+	l.wantTraces(before)
 }
 
 // recover gives the guest its network back, as an agent does with the cluster's leave.
@@ -168,7 +168,7 @@ func TestNoFreeName(t *testing.T) {
 		}
 		must(t, b.Teardown())
 		for _, n := range names {
-			must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named(n)}))
+			must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: bridge.Named(n)}))
 		}
 		before := l.traces()
 		if _, err := Setup(Config{Taps: l.taps(), Backend: backend}); !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EINVAL) {
@@ -176,9 +176,7 @@ func TestNoFreeName(t *testing.T) {
 		} else {
 			t.Log(err)
 		}
-		if after := l.traces(); after != before {
-			t.Errorf("changed:\n%s\nwas\n%s", after, before)
-		}
+		l.wantTraces(before)
 		l.wantOpen()
 	})
 }
@@ -188,7 +186,7 @@ func TestLeftoversWithoutAFilter(t *testing.T) {
 	needPlug(t)
 	l := newLab(t, 1)
 	before := l.traces()
-	startChild(t, l, "plug", "hold").kill()
+	startChild(t, l, "plug", "hold").End()
 	tap := byName(t, "g0")
 	for _, f := range ourFilters(t, tap) {
 		must(t, netlink.FilterDel(f))
@@ -197,7 +195,5 @@ func TestLeftoversWithoutAFilter(t *testing.T) {
 	b := setUp(t, l, "plug", 0)
 	must(t, checkOutputCommit(l, b))
 	must(t, b.Teardown())
-	if after := l.traces(); after != before {
-		t.Errorf("left behind:\n%s\nwas\n%s", after, before)
-	}
+	l.wantTraces(before)
 }

@@ -59,9 +59,7 @@ func TestGate(t *testing.T) {
 	}
 	send(7, 8)
 	must(t, l.wantSeqs(7, 8))
-	if after := l.traces(); after != before {
-		t.Errorf("left behind:\n%s\nwas\n%s", after, before)
-	}
+	l.wantTraces(before)
 }
 
 func TestClosedGateDropsEveryProtocol(t *testing.T) {
@@ -140,7 +138,7 @@ func TestGateClosesWhenItsOwnerIsStoppedOrKilled(t *testing.T) {
 	l := newLab(t, 1)
 	before := l.traces()
 	child := startChild(t, l, "gate", "")
-	owner := child.cmd.Process
+	owner := child.Process
 	for range 3 {
 		must(t, owner.Signal(syscall.SIGSTOP))
 		_, err := unix.Wait4(owner.Pid, nil, unix.WUNTRACED, nil) // all of its threads
@@ -161,7 +159,7 @@ func TestGateClosesWhenItsOwnerIsStoppedOrKilled(t *testing.T) {
 			}
 		}
 	}
-	child.kill()
+	child.End()
 	if l.wantClosedFrom(time.Now().Add(childLease)) == 0 {
 		t.Error("it was never open")
 	}
@@ -171,9 +169,7 @@ func TestGateClosesWhenItsOwnerIsStoppedOrKilled(t *testing.T) {
 	must(t, Clear(l.taps()))
 	l.send(l.guests[0], 3)
 	must(t, l.wantSeqs(3))
-	if after := l.traces(); after != before {
-		t.Errorf("left behind:\n%s\nwas\n%s", after, before)
-	}
+	l.wantTraces(before)
 }
 
 func TestGateIsTakenOver(t *testing.T) {
@@ -199,9 +195,7 @@ func TestGateIsTakenOver(t *testing.T) {
 	must(t, Clear(append(l.taps(), "no-such-tap")))
 	l.send(l.guests[0], 5)
 	must(t, l.wantSeqs(5))
-	if after := l.traces(); after != before {
-		t.Errorf("left behind:\n%s\nwas\n%s", after, before)
-	}
+	l.wantTraces(before)
 }
 
 // TestHandover changes between gate and buffer while the guest sends without a pause:
@@ -244,9 +238,7 @@ func TestHandover(t *testing.T) {
 		l.send(l.guests[0], 1)
 		must(t, l.wantSeqs(1))
 		must(t, g.Close())
-		if after := l.traces(); after != before {
-			t.Errorf("left behind:\n%s\nwas\n%s", after, before)
-		}
+		l.wantTraces(before)
 	})
 }
 
@@ -301,9 +293,7 @@ func TestNoGateHere(t *testing.T) {
 		}
 		t.Log(err)
 	}
-	if after := l.traces(); after != before {
-		t.Errorf("changed:\n%s\nwas\n%s", after, before)
-	}
+	l.wantTraces(before)
 	l.send(l.guests[0], 1)
 	must(t, l.wantSeqs(1))
 }

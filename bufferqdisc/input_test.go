@@ -28,9 +28,7 @@ func TestInputHandlerBesideTheBuffer(t *testing.T) {
 					p.do(step)
 				}
 				must(t, input.Clear(l.taps())) // what Close leaves
-				if after := l.traces(); after != before {
-					t.Errorf("left behind:\n%s\nwas\n%s", after, before)
-				}
+				l.wantTraces(before)
 				l.send(l.guests[0], 1)
 				must(t, l.wantSeqs(1))
 			})

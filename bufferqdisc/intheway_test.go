@@ -75,13 +75,9 @@ func TestSomethingInTheWay(t *testing.T) {
 					t.Errorf("Setup: %v", err)
 				}
 				t.Log(err)
-				if after := l.traces(); after != before {
-					t.Errorf("changed:\n%s\nwas\n%s", after, before)
-				}
+				l.wantTraces(before)
 				must(t, Clear(l.taps()))
-				if after := l.traces(); after != before {
-					t.Errorf("Clear changed:\n%s\nwas\n%s", after, before)
-				}
+				l.wantTraces(before)
 			})
 		}
 	})
@@ -106,15 +102,11 @@ func TestTheirQdiscStays(t *testing.T) {
 				b := setUp(t, l, backend, 0)
 				must(t, checkOutputCommit(l, b))
 				must(t, b.Teardown())
-				if after := l.traces(); after != before {
-					t.Errorf("changed:\n%s\nwas\n%s", after, before)
-				}
+				l.wantTraces(before)
 				b = setUp(t, l, backend, 0)
 				must(t, b.Abandon())
 				wantRefusalThenClear(l, backend)
-				if after := l.traces(); after != before {
-					t.Errorf("Clear changed:\n%s\nwas\n%s", after, before)
-				}
+				l.wantTraces(before)
 			})
 		}
 	})
@@ -131,9 +123,7 @@ func TestFilterAddedLater(t *testing.T) {
 	if err := b.Hold(); !errors.Is(err, ErrInTheWay) {
 		t.Errorf("Hold: %v", err)
 	}
-	if after := l.traces(); after != before {
-		t.Errorf("changed:\n%s\nwas\n%s", after, before)
-	}
+	l.wantTraces(before)
 	l.send(l.guests[0], 1)
 	must(t, l.wantSeqs(1))
 }
@@ -155,7 +145,5 @@ func TestBadConfig(t *testing.T) {
 		}
 		t.Logf("%s: %v", name, err)
 	}
-	if after := l.traces(); after != before {
-		t.Errorf("changed:\n%s\nwas\n%s", after, before)
-	}
+	l.wantTraces(before)
 }

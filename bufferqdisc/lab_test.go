@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/hamgr/hamgr/test/bridge"
 )
 
 // lab is a network namespace with the host's side of one guest: its taps in a bridge,
@@ -40,7 +42,7 @@ var (
 )
 
 const (
-	vnetHeader  = 10
+	vnetHeader  = bridge.VnetHeader
 	etherMarker = 0x88b5 // local experimental (IEEE 802)
 	etherTest   = 0x88b6
 	patience    = 5 * time.Second
@@ -56,8 +58,7 @@ func newLab(t *testing.T, guests int) *lab {
 	must(t, unix.Unshare(unix.CLONE_NEWNET))
 	os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
 	l := &lab{t: t}
-	snooping := false // the bridge would judge IP packets and send IGMP of its own
-	must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("br0"), MulticastSnooping: &snooping}))
+	must(t, bridge.Make("br0"))
 	l.veth("o0", "o1", clientMAC)
 	l.veth("m0", "m1", markerMAC)
 	for i := range guests {
@@ -106,44 +107,21 @@ func (l *lab) mark() {
 	must(l.t, err)
 }
 
-func named(name string) netlink.LinkAttrs {
-	a := netlink.NewLinkAttrs()
-	a.Name = name
-	return a
-}
-
 func (l *lab) veth(inside, outside string, mac net.HardwareAddr) {
-	v := &netlink.Veth{LinkAttrs: named(inside), PeerName: outside, PeerHardwareAddr: mac}
+	v := &netlink.Veth{LinkAttrs: bridge.Named(inside), PeerName: outside, PeerHardwareAddr: mac}
 	must(l.t, netlink.LinkAdd(v))
 	up(l.t, outside)
-	l.plugIn(inside)
-}
-
-func (l *lab) plugIn(port string) {
-	br, err := netlink.LinkByName("br0")
-	must(l.t, err)
-	must(l.t, netlink.LinkSetMaster(byName(l.t, port), br))
-	up(l.t, port)
+	must(l.t, bridge.PlugIn("br0", inside))
 }
 
 func (l *lab) guest(i int) *guest {
 	g := &guest{name: fmt.Sprintf("g%d", i), mac: net.HardwareAddr{0x52, 0x54, 0, 0, 0, byte(i)}}
-	g.fd = openTAP(l.t, g.name)
+	var err error
+	g.fd, err = bridge.OpenTAP(g.name)
+	must(l.t, err)
 	l.t.Cleanup(func() { unix.Close(g.fd) })
-	l.plugIn(g.name)
+	must(l.t, bridge.PlugIn("br0", g.name))
 	return g
-}
-
-// openTAP does what QEMU does with a tap.
-func openTAP(t testing.TB, name string) int {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	must(t, err)
-	req, err := unix.NewIfreq(name)
-	must(t, err)
-	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	must(t, unix.IoctlIfreq(fd, unix.TUNSETIFF, req))
-	must(t, unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6))
-	return fd
 }
 
 func packetSocket(t *testing.T, dev string) int {
@@ -167,75 +145,9 @@ func frame(src, dst net.HardwareAddr, etherType uint16, seq uint32, size int) []
 	return p[:cap(p)]
 }
 
-// ipFrame is a whole and valid UDP or TCP packet in a frame, since a host's bridge may
-// check (br_netfilter). With gso the TCP payload is larger than a packet may be and is
-// to be cut to such pieces by whoever has to; with partial the checksum is still to do.
+// ipFrame is one that a guest sends, see bridge.IPFrame.
 func ipFrame(g *guest, v6 bool, proto byte, payload []byte, gso uint16, partial bool) []byte {
-	l4 := make([]byte, map[byte]int{unix.IPPROTO_UDP: 8, unix.IPPROTO_TCP: 20}[proto])
-	binary.BigEndian.PutUint16(l4, 1000)
-	binary.BigEndian.PutUint16(l4[2:], 2000)
-	sumAt := 6
-	if proto == unix.IPPROTO_TCP {
-		l4[12], l4[13], sumAt = 5<<4, 0x10, 16 // ACK
-	} else {
-		binary.BigEndian.PutUint16(l4[4:], uint16(8+len(payload)))
-	}
-	size := len(l4) + len(payload)
-	ip, addrs, etherType := ipHeader(v6, proto, size)
-	pseudo := sum(addrs, uint32(proto)+uint32(size))
-	if partial {
-		binary.BigEndian.PutUint16(l4[sumAt:], fold(pseudo))
-	} else {
-		binary.BigEndian.PutUint16(l4[sumAt:], ^fold(sum(payload, sum(l4, pseudo))))
-	}
-	p := make([]byte, vnetHeader)
-	if partial {
-		p[0] = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
-		binary.NativeEndian.PutUint16(p[6:], uint16(14+len(ip)))
-		binary.NativeEndian.PutUint16(p[8:], uint16(sumAt))
-	}
-	if gso > 0 {
-		p[1] = map[bool]byte{false: 1, true: 4}[v6] // VIRTIO_NET_HDR_GSO_TCPV4, _TCPV6
-		binary.NativeEndian.PutUint16(p[2:], uint16(14+len(ip)+len(l4)))
-		binary.NativeEndian.PutUint16(p[4:], gso)
-	}
-	p = append(append(p, clientMAC...), g.mac...)
-	p = binary.BigEndian.AppendUint16(p, etherType)
-	return append(append(append(p, ip...), l4...), payload...)
-}
-
-func ipHeader(v6 bool, proto byte, size int) (ip, addrs []byte, etherType uint16) {
-	if v6 {
-		ip = make([]byte, 40)
-		ip[0], ip[6], ip[7] = 6<<4, proto, 64
-		binary.BigEndian.PutUint16(ip[4:], uint16(size))
-		ip[8], ip[23], ip[24], ip[39] = 0xfd, 1, 0xfd, 2
-		return ip, ip[8:], unix.ETH_P_IPV6
-	}
-	ip = make([]byte, 20)
-	ip[0], ip[8], ip[9] = 0x45, 64, proto
-	binary.BigEndian.PutUint16(ip[2:], uint16(20+size))
-	copy(ip[12:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
-	binary.BigEndian.PutUint16(ip[10:], ^fold(sum(ip, 0)))
-	return ip, ip[12:], unix.ETH_P_IP
-}
-
-// sum adds up 16-bit words (RFC 1071).
-func sum(b []byte, s uint32) uint32 {
-	for ; len(b) > 1; b = b[2:] {
-		s += uint32(binary.BigEndian.Uint16(b))
-	}
-	if len(b) > 0 {
-		s += uint32(b[0]) << 8
-	}
-	return s
-}
-
-func fold(s uint32) uint16 {
-	for s>>16 > 0 {
-		s = s>>16 + s&0xffff
-	}
-	return uint16(s)
+	return bridge.IPFrame(g.mac, clientMAC, v6, proto, payload, gso, partial)
 }
 
 func seqOf(p []byte) uint32 { return binary.BigEndian.Uint32(p[vnetHeader+14:]) }
@@ -331,27 +243,19 @@ func (l *lab) taps() (names []string) {
 	return names
 }
 
-// traces lists what a buffer could leave behind: devices, qdiscs and filters.
 func (l *lab) traces() string {
-	var all []string
-	links, err := netlink.LinkList()
+	l.t.Helper()
+	all, err := bridge.Traces()
 	must(l.t, err)
-	for _, k := range links {
-		all = append(all, k.Attrs().Name)
-		qs, err := netlink.QdiscList(k)
-		must(l.t, err)
-		for _, q := range qs {
-			all = append(all, " "+q.Type())
-		}
-		for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
-			fs, err := netlink.FilterList(k, parent)
-			must(l.t, err)
-			for _, f := range fs {
-				all = append(all, fmt.Sprintf(" %s/%d", f.Type(), f.Attrs().Priority))
-			}
-		}
+	return all
+}
+
+// wantTraces fails the test unless devices, qdiscs and filters are what they were.
+func (l *lab) wantTraces(before string) {
+	l.t.Helper()
+	if after := l.traces(); after != before {
+		l.t.Errorf("there is:\n%s\nand was\n%s", after, before)
 	}
-	return fmt.Sprint(all)
 }
 
 func byName(t testing.TB, name string) netlink.Link {

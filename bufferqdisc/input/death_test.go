@@ -1,31 +1,23 @@
 package input
 
 import (
-	"bufio"
-	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"testing"
 	"time"
 
+	"github.com/hamgr/hamgr/test/child"
 	hosts "github.com/hamgr/hamgr/test/lab"
 )
 
-// In a child process this variable says what to do on tap g0 of its namespace.
-const childEnv = "INPUT_TEST_CHILD"
-
 func TestMain(m *testing.M) {
 	hosts.Init()
-	if what := os.Getenv(childEnv); what != "" {
-		fmt.Println(child(what))
-		bufio.NewReader(os.Stdin).ReadByte() // until killed, or its parent is gone
-		os.Exit(0)
-	}
+	child.Main(func(order string) (func() error, error) { return nil, begin(order) })
 	os.Exit(m.Run())
 }
 
-func child(what string) error {
+// begin does something to tap g0 of its namespace.
+func begin(what string) error {
 	if what != "attend" {
 		m, err := NewMirror(MirrorConfig{Taps: []string{"g0"}, To: netip.MustParseAddr("10.0.0.2"), Ports: [][]uint16{{4000}}})
 		if err != nil {
@@ -43,34 +35,6 @@ func child(what string) error {
 	return k.Attend([]Tap{{Name: "g0", MAC: "52:54:00:00:00:00"}})
 }
 
-// startChild runs another process in the thread's namespace.
-func startChild(t *testing.T, what string) (kill func()) {
-	t.Helper()
-	c := exec.Command(os.Args[0])
-	c.Env = append(os.Environ(), childEnv+"="+what)
-	c.Stderr = os.Stderr
-	_, err := c.StdinPipe()
-	must(t, err)
-	out, err := c.StdoutPipe()
-	must(t, err)
-	must(t, c.Start())
-	dead := false
-	kill = func() {
-		if !dead {
-			dead = true
-			c.Process.Kill()
-			c.Wait()
-		}
-	}
-	t.Cleanup(kill)
-	line, err := bufio.NewReader(out).ReadString('\n')
-	must(t, err)
-	if line != "<nil>\n" {
-		t.Fatalf("child: %s", line)
-	}
-	return kill
-}
-
 // TestDeathHarmsNobody: whatever a process that dies leaves on a tap, its guest is reached
 // (I6); and the next process can clear it away, or take its place.
 func TestDeathHarmsNobody(t *testing.T) {
@@ -79,14 +43,14 @@ func TestDeathHarmsNobody(t *testing.T) {
 			l := newLab(t, 1, false)
 			h := map[string]*host{"copy": l.primary, "pause": l.primary, "attend": l.backup}[what]
 			before := h.traces()
-			kill := startChild(t, what)
+			process := child.Start(t, what)
 			if what != "copy" {
 				h.send(h.guests[0], 1) // waits
 				if p := h.guests[0].tryReceive(); p != nil {
 					t.Fatalf("the guest got % x", p)
 				}
 			}
-			kill()
+			process.End()
 			h.send(h.guests[0], 2)
 			h.guests[0].wantSeqs(t, 2)
 			if what == "copy" {
@@ -98,9 +62,7 @@ func TestDeathHarmsNobody(t *testing.T) {
 				must(t, m.Close())
 			}
 			must(t, Clear([]string{"g0"}))
-			if after := h.traces(); after != before {
-				t.Errorf("left\n%s\nwas\n%s", after, before)
-			}
+			h.wantTraces(before)
 		})
 	}
 }

@@ -154,9 +154,7 @@ func TestStandbyThatNeverRuns(t *testing.T) {
 		t.Error("no error")
 	}
 	must(t, k.Close())
-	if after := l.backup.traces(); after != before {
-		t.Errorf("left behind:\n%s\nwas\n%s", after, before)
-	}
+	l.backup.wantTraces(before)
 	l.tapsUp()
 	l.backup.send(l.backup.guests[0], 2)
 	l.backup.guests[0].wantSeqs(t, 2)

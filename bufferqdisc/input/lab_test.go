@@ -13,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/hamgr/hamgr/test/bridge"
 )
 
 // lab is two hosts in network namespaces that end with the test: each has a bridge with a
@@ -47,7 +49,7 @@ var (
 )
 
 const (
-	vnetHeader = 10
+	vnetHeader = bridge.VnetHeader
 	etherTest  = 0x88b6 // local experimental (IEEE 802)
 	patience   = 10 * time.Second
 )
@@ -63,7 +65,7 @@ func newLab(t *testing.T, taps int, v6 bool) *lab {
 	l := &lab{t: t}
 	l.backup = newHost(t, taps)
 	l.primary = newHost(t, taps)
-	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: named("m"), PeerName: "m", PeerNamespace: netlink.NsFd(l.backup.ns)}))
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: bridge.Named("m"), PeerName: "m", PeerNamespace: netlink.NsFd(l.backup.ns)}))
 	addrs := [2]string{"10.0.0.1/24", "10.0.0.2/24"}
 	if v6 {
 		addrs = [2]string{"fd00::1/64", "fd00::2/64"}
@@ -101,16 +103,16 @@ func newHost(t *testing.T, taps int) *host {
 	t.Cleanup(func() { ns.Close() })
 	h := &host{t: t, ns: ns}
 	os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
-	snooping := false // the bridge would send IGMP of its own
-	must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("br0"), MulticastSnooping: &snooping}))
-	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: named("o0"), PeerName: "o1", PeerHardwareAddr: clientMAC}))
+	must(t, bridge.Make("br0"))
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: bridge.Named("o0"), PeerName: "o1", PeerHardwareAddr: clientMAC}))
 	up(t, "o1")
-	h.plugIn("o0")
+	must(t, bridge.PlugIn("br0", "o0"))
 	for i := range taps {
 		g := &guest{name: fmt.Sprintf("g%d", i), mac: net.HardwareAddr{0x52, 0x54, 0, 0, 0, byte(i)}}
-		g.fd = openTAP(t, g.name)
+		g.fd, err = bridge.OpenTAP(g.name)
+		must(t, err)
 		t.Cleanup(func() { unix.Close(g.fd) })
-		h.plugIn(g.name)
+		must(t, bridge.PlugIn("br0", g.name))
 		h.guests = append(h.guests, g)
 	}
 	up(t, "br0")
@@ -179,29 +181,6 @@ func (g *guest) sees(n uint32) bool {
 			return p != nil
 		}
 	}
-}
-
-func named(name string) netlink.LinkAttrs {
-	a := netlink.NewLinkAttrs()
-	a.Name = name
-	return a
-}
-
-func (h *host) plugIn(port string) {
-	must(h.t, netlink.LinkSetMaster(byName(h.t, port), byName(h.t, "br0")))
-	up(h.t, port)
-}
-
-// openTAP does what QEMU does with a tap.
-func openTAP(t testing.TB, name string) int {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	must(t, err)
-	req, err := unix.NewIfreq(name)
-	must(t, err)
-	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	must(t, unix.IoctlIfreq(fd, unix.TUNSETIFF, req))
-	must(t, unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6))
-	return fd
 }
 
 func packetSocket(t *testing.T, dev string) int {
@@ -369,28 +348,26 @@ func (k *Keeper) keepNothing(nic int) {
 	l.kept.take()
 }
 
-// traces lists what could be left behind on a host: devices, qdiscs and filters.
+// ipFrame is one for a guest, see bridge.IPFrame.
+func ipFrame(g *guest, v6 bool, proto byte, payload []byte, gso uint16, partial bool) []byte {
+	return bridge.IPFrame(clientMAC, g.mac, v6, proto, payload, gso, partial)
+}
+
+// traces moves the test's thread to the host.
 func (h *host) traces() string {
+	h.t.Helper()
 	h.enter()
-	var all []string
-	links, err := netlink.LinkList()
+	all, err := bridge.Traces()
 	must(h.t, err)
-	for _, k := range links {
-		all = append(all, k.Attrs().Name)
-		qs, err := netlink.QdiscList(k)
-		must(h.t, err)
-		for _, q := range qs {
-			all = append(all, " "+q.Type())
-		}
-		for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
-			fs, err := netlink.FilterList(k, parent)
-			must(h.t, err)
-			for _, f := range fs {
-				all = append(all, fmt.Sprintf(" %s/%d", f.Type(), f.Attrs().Priority))
-			}
-		}
+	return all
+}
+
+// wantTraces fails the test unless devices, qdiscs and filters are what they were.
+func (h *host) wantTraces(before string) {
+	h.t.Helper()
+	if after := h.traces(); after != before {
+		h.t.Errorf("there is:\n%s\nand was\n%s", after, before)
 	}
-	return fmt.Sprint(all)
 }
 
 func byName(t testing.TB, name string) netlink.Link {

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hamgr/hamgr/test/bridge"
 )
 
 // TestOnItsWayBeforeTheGuestHasIt: when the client's send has returned, the guest could
@@ -90,10 +92,10 @@ func TestOffloadsAreDoneBeforeTheTunnel(t *testing.T) {
 		}
 		var together []byte
 		for _, f := range kept {
-			if err := checkIP(f); err != nil {
+			if err := bridge.CheckIP(f); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			together = append(together, payloadOf(f)...)
+			together = append(together, bridge.Payload(f)...)
 		}
 		if !bytes.Equal(together, payload) {
 			t.Errorf("%s: %d octets that are not the %d sent", name, len(together), len(payload))

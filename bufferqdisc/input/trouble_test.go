@@ -24,12 +24,8 @@ func TestNothingIsLeft(t *testing.T) {
 	must(t, Clear(l.primary.taps()))
 	must(t, k.Close())
 	l.tapsUp()
-	if after := l.primary.traces(); after != p {
-		t.Errorf("left on the primary:\n%s\nwas\n%s", after, p)
-	}
-	if after := l.backup.traces(); after != b {
-		t.Errorf("left on the backup:\n%s\nwas\n%s", after, b)
-	}
+	l.primary.wantTraces(p)
+	l.backup.wantTraces(b)
 	l.primary.enter()
 	for name, c := range map[string]MirrorConfig{
 		"no such tap":     {Taps: []string{"g0", "nowhere"}, Ports: [][]uint16{{4000}, {4001}}},
@@ -60,9 +56,7 @@ func TestCut(t *testing.T) {
 	must(t, Clear([]string{"g0", "nowhere"}))
 	l.primary.send(g, 2)
 	g.wantSeqs(t, 2)
-	if after := l.primary.traces(); after != before {
-		t.Errorf("left\n%s\nwas\n%s", after, before)
-	}
+	l.primary.wantTraces(before)
 }
 
 // TestTunnelDown: the guest's input does not suffer, and what did not arrive is counted.
@@ -141,9 +135,7 @@ func TestPortTaken(t *testing.T) {
 		t.Errorf("all ports taken: %v", err)
 	}
 	must(t, Clear(l.primary.taps()))
-	if after := l.primary.traces(); after != before {
-		t.Errorf("left\n%s\nwas\n%s", after, before)
-	}
+	l.primary.wantTraces(before)
 }
 
 // TestSmallNetwork: a tunnel over IPv6 that would lose large packets is refused.
@@ -249,9 +241,7 @@ func TestSomethingInTheWay(t *testing.T) {
 			}
 			must(t, m.Close())
 			must(t, Clear([]string{"g0"}))
-			if after := l.primary.traces(); after != before {
-				t.Errorf("changed:\n%s\nwas\n%s", after, before)
-			}
+			l.primary.wantTraces(before)
 		})
 	}
 }

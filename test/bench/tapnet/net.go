@@ -12,15 +12,20 @@ import (
 	"runtime"
 	"sync"
 
-	"github.com/hamgr/hamgr/bufferqdisc"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/hamgr/hamgr/bufferqdisc"
+	"github.com/hamgr/hamgr/test/bridge"
 )
 
 const tapName = "g0"
 
-var outsideMAC = net.HardwareAddr{2, 0, 0, 0, 0, 0xc}
+var (
+	guestMAC   = net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}
+	outsideMAC = net.HardwareAddr{2, 0, 0, 0, 0, 0xc}
+)
 
 // Net is a host's namespace with the tap, and the outside's.
 type Net struct {
@@ -65,31 +70,21 @@ func (n *Net) build() (err error) {
 	if n.host, err = newNamespace(); err != nil {
 		return err
 	}
-	snooping := false // the bridge would judge IP packets and send IGMP of its own
 	err = errors.Join(
-		netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("br0"), MulticastSnooping: &snooping}),
-		netlink.LinkAdd(&netlink.Veth{LinkAttrs: named("o0"), PeerName: "o1", PeerHardwareAddr: outsideMAC, PeerNamespace: netlink.NsFd(n.outside)}),
+		bridge.Make("br0"),
+		netlink.LinkAdd(&netlink.Veth{LinkAttrs: bridge.Named("o0"), PeerName: "o1", PeerHardwareAddr: outsideMAC, PeerNamespace: netlink.NsFd(n.outside)}),
 	)
 	if err != nil {
 		return fmt.Errorf("bridge and veth: %w", err)
 	}
-	if n.tap, err = openTAP(tapName); err != nil {
+	if n.tap, err = bridge.OpenTAP(tapName); err != nil {
 		return err
 	}
 	br, err := netlink.LinkByName("br0")
 	if err != nil {
 		return err
 	}
-	for _, port := range []string{"o0", tapName} {
-		l, err := netlink.LinkByName(port)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(netlink.LinkSetMaster(l, br), netlink.LinkSetUp(l)); err != nil {
-			return fmt.Errorf("port %s: %w", port, err)
-		}
-	}
-	return netlink.LinkSetUp(br)
+	return errors.Join(bridge.PlugIn("br0", "o0"), bridge.PlugIn("br0", tapName), netlink.LinkSetUp(br))
 }
 
 func newNamespace() (netns.NsHandle, error) {
@@ -107,33 +102,6 @@ func (n *Net) within(h netns.NsHandle, f func() error) error {
 		return err
 	}
 	return errors.Join(f(), netns.Set(n.host))
-}
-
-func named(name string) netlink.LinkAttrs {
-	a := netlink.NewLinkAttrs()
-	a.Name = name
-	return a
-}
-
-// openTAP does what QEMU does with a tap.
-func openTAP(name string) (int, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("/dev/net/tun: %w", err)
-	}
-	req, err := unix.NewIfreq(name)
-	if err == nil {
-		req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
-	}
-	if err == nil {
-		err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("tap %s: %w", name, err)
-	}
-	return fd, nil
 }
 
 // setUp readies the buffer of the tap.

@@ -11,14 +11,11 @@ import (
 // of Release the last of them was outside, once for each of the numbers.
 func Release(backend string, packets []int) (took []time.Duration, err error) {
 	err = inNamespaces(func(n *Net) error {
-		var s *sink
-		if err := n.within(n.outside, func() (err error) { s, err = newSink(); return err }); err != nil {
+		s, err := n.sink()
+		if err != nil {
 			return err
 		}
 		defer s.close()
-		if err := n.awaitForwarding(s); err != nil {
-			return err
-		}
 		b, err := n.setUp(backend)
 		if err != nil {
 			return err

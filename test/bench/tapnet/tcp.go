@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/hamgr/hamgr/test/bridge"
 )
 
 // TCPWindow is how much a connection of TCP may have on its way: more than its rate times
@@ -57,7 +59,7 @@ func (t *tcp) connect() (err error) {
 	if t.guest, err = newNamespace(); err != nil {
 		return err
 	}
-	fd, err := openTAP("eth0")
+	fd, err := bridge.OpenTAP("eth0")
 	if err != nil {
 		return err
 	}

@@ -1,17 +1,17 @@
 package tapnet
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hamgr/hamgr/test/bridge"
 )
 
 const (
-	vnetLen = 10 // struct virtio_net_hdr, before every frame
-	burst   = 64
+	burst = 64
 	// window bounds how many packets are on their way, so that none has to be dropped.
 	window  = 20000
 	warmUp  = 300 * time.Millisecond
@@ -28,14 +28,11 @@ type Rate struct {
 // out: through a buffer with epochs of that length, or with no backend past none.
 func UDP(backend string, epoch, d time.Duration) (r Rate, err error) {
 	err = inNamespaces(func(n *Net) error {
-		var s *sink
-		if err := n.within(n.outside, func() (err error) { s, err = newSink(); return err }); err != nil {
+		s, err := n.sink()
+		if err != nil {
 			return err
 		}
 		defer s.close()
-		if err := n.awaitForwarding(s); err != nil {
-			return err
-		}
 		h, err := n.hold(backend, epoch)
 		if err != nil {
 			return err
@@ -46,6 +43,17 @@ func UDP(backend string, epoch, d time.Duration) (r Rate, err error) {
 		return errors.Join(err, e)
 	})
 	return r, err
+}
+
+// sink counts outside from now on, where the bridge has been seen to let something through.
+func (n *Net) sink() (s *sink, err error) {
+	if err := n.within(n.outside, func() (err error) { s, err = newSink(); return err }); err != nil {
+		return nil, err
+	}
+	if err := n.awaitForwarding(s); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
 }
 
 // awaitForwarding sends until the bridge lets something through.
@@ -99,19 +107,6 @@ func (n *Net) burst(p []byte, times int) error {
 
 // udpFrame is a UDP packet over IPv4 in a frame of that size.
 func udpFrame(size int) []byte {
-	p := make([]byte, vnetLen, vnetLen+size)
-	p = append(append(p, outsideMAC...), 0x52, 0x54, 0, 0, 0, 1, 8, 0)
-	ip := make([]byte, size-14)
-	ip[0], ip[8], ip[9] = 0x45, 64, unix.IPPROTO_UDP
-	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
-	copy(ip[12:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
-	var sum uint32
-	for i := 0; i < 20; i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(ip[i:]))
-	}
-	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum+sum>>16))
-	binary.BigEndian.PutUint16(ip[20:], 1000)
-	binary.BigEndian.PutUint16(ip[22:], 2000)
-	binary.BigEndian.PutUint16(ip[24:], uint16(len(ip)-20))
-	return append(p, ip...)
+	const headers = 14 + 20 + 8
+	return bridge.IPFrame(guestMAC, outsideMAC, false, unix.IPPROTO_UDP, make([]byte, size-headers), 0, false)
 }

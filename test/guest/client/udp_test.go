@@ -10,9 +10,9 @@ import (
 	"github.com/hamgr/hamgr/test/guest/ledger/chain"
 )
 
-// udpLedger answers over UDP until the test ends; drop says which datagrams it does not
-// see, and twice which it answers twice.
-func udpLedger(t *testing.T, l *chain.Ledger, drop, twice func(n int) bool) string {
+// udpLedger answers over UDP until the test ends: the n-th datagram as often as answers
+// says, by the ledger that it names.
+func udpLedger(t *testing.T, answers func(n int) (*chain.Ledger, int)) string {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -27,19 +27,14 @@ func udpLedger(t *testing.T, l *chain.Ledger, drop, twice func(n int) bool) stri
 			if err != nil {
 				return
 			}
-			if drop(i) {
-				continue
-			}
-			conn.WriteTo([]byte(l.Answer(string(buf[:n]))+"\n"), from)
-			if twice(i) {
+			l, times := answers(i)
+			for range times {
 				conn.WriteTo([]byte(l.Answer(string(buf[:n]))+"\n"), from)
 			}
 		}
 	}()
 	return conn.LocalAddr().String()
 }
-
-func never(int) bool { return false }
 
 func runUDP(t *testing.T, addr string, answers int) Result {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -53,7 +48,13 @@ func runUDP(t *testing.T, addr string, answers int) Result {
 }
 
 func TestUDP(t *testing.T) {
-	r := runUDP(t, udpLedger(t, chain.New(), never, func(n int) bool { return n%3 == 0 }), 200)
+	l := chain.New()
+	r := runUDP(t, udpLedger(t, func(n int) (*chain.Ledger, int) {
+		if n%3 == 0 {
+			return l, 2
+		}
+		return l, 1
+	}), 200)
 	if r.Error != "" || r.Lost != 0 || r.Requests < 200 || r.Requests > 205 {
 		t.Errorf("%+v", r)
 	}
@@ -61,8 +62,13 @@ func TestUDP(t *testing.T) {
 
 // TestUDPLoss: each request that is not answered the first time is lost, once.
 func TestUDPLoss(t *testing.T) {
-	lost := map[int]bool{7: true, 20: true, 21: true, 22: true}
-	r := runUDP(t, udpLedger(t, chain.New(), func(n int) bool { return lost[n] }, never), 100)
+	l, lost := chain.New(), map[int]bool{7: true, 20: true, 21: true, 22: true}
+	r := runUDP(t, udpLedger(t, func(n int) (*chain.Ledger, int) {
+		if lost[n] {
+			return l, 0
+		}
+		return l, 1
+	}), 100)
 	if r.Error != "" || r.Lost < 2 || r.Lost > len(lost) || len(r.LostAt) != r.Lost {
 		t.Errorf("%+v", r)
 	}
@@ -70,28 +76,13 @@ func TestUDPLoss(t *testing.T) {
 
 // TestUDPRollback: a ledger that has forgotten is found out, by whichever client.
 func TestUDPRollback(t *testing.T) {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	t.Cleanup(func() { conn.Close(); <-ended })
-	go func() {
-		defer close(ended)
-		l := chain.New()
-		buf := make([]byte, chain.MaxLine)
-		for i := 0; ; i++ {
-			n, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			if i == 50 {
-				l = chain.New()
-			}
-			conn.WriteTo([]byte(l.Answer(string(buf[:n]))+"\n"), from)
+	before, after := chain.New(), chain.New()
+	r := runUDP(t, udpLedger(t, func(n int) (*chain.Ledger, int) {
+		if n < 50 {
+			return before, 1
 		}
-	}()
-	r := runUDP(t, conn.LocalAddr().String(), 1000)
+		return after, 1
+	}), 1000)
 	if r.RolledBack == 0 || !strings.Contains(r.Error, "rolled back") {
 		t.Errorf("%+v", r)
 	}

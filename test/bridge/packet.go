@@ -1,16 +1,17 @@
-package input
+package bridge
 
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 
 	"golang.org/x/sys/unix"
 )
 
-// ipFrame is a whole and valid UDP or TCP packet in a frame, since a host's bridge may
+// IPFrame is a whole and valid UDP or TCP packet in a frame, since a host's bridge may
 // check (br_netfilter). With gso the TCP payload is larger than a packet may be and is
 // to be cut to such pieces by whoever has to; with partial the checksum is still to do.
-func ipFrame(g *guest, v6 bool, proto byte, payload []byte, gso uint16, partial bool) []byte {
+func IPFrame(src, dst net.HardwareAddr, v6 bool, proto byte, payload []byte, gso uint16, partial bool) []byte {
 	l4 := make([]byte, map[byte]int{unix.IPPROTO_UDP: 8, unix.IPPROTO_TCP: 20}[proto])
 	binary.BigEndian.PutUint16(l4, 1000)
 	binary.BigEndian.PutUint16(l4[2:], 2000)
@@ -28,7 +29,7 @@ func ipFrame(g *guest, v6 bool, proto byte, payload []byte, gso uint16, partial 
 	} else {
 		binary.BigEndian.PutUint16(l4[sumAt:], ^fold(sum(payload, sum(l4, pseudo))))
 	}
-	p := make([]byte, vnetHeader)
+	p := make([]byte, VnetHeader)
 	if partial {
 		p[0] = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
 		binary.NativeEndian.PutUint16(p[6:], uint16(14+len(ip)))
@@ -39,7 +40,7 @@ func ipFrame(g *guest, v6 bool, proto byte, payload []byte, gso uint16, partial 
 		binary.NativeEndian.PutUint16(p[2:], uint16(14+len(ip)+len(l4)))
 		binary.NativeEndian.PutUint16(p[4:], gso)
 	}
-	p = append(append(p, g.mac...), clientMAC...)
+	p = append(append(p, dst...), src...)
 	p = binary.BigEndian.AppendUint16(p, etherType)
 	return append(append(append(p, ip...), l4...), payload...)
 }
@@ -78,8 +79,8 @@ func fold(s uint32) uint16 {
 	return uint16(s)
 }
 
-// checkIP says what is wrong with the IP packet of a frame: lengths and checksums.
-func checkIP(f []byte) error {
+// CheckIP says what is wrong with the IP packet of a frame: lengths and checksums.
+func CheckIP(f []byte) error {
 	ip := f[14:]
 	l4, proto, addrs := ip[20:], ip[9], ip[12:20]
 	if ip[0]>>4 == 6 {
@@ -93,7 +94,8 @@ func checkIP(f []byte) error {
 	return nil
 }
 
-func payloadOf(f []byte) []byte {
+// Payload is what a frame's UDP or TCP packet carries.
+func Payload(f []byte) []byte {
 	ip, proto := f[14:], f[14+9]
 	l4 := ip[20:]
 	if ip[0]>>4 == 6 {
