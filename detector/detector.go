@@ -53,7 +53,7 @@ type Peer struct {
 // Voter is a manager's part in leases, as of the moment it is asked (see package lease).
 type Voter struct {
 	lease.Voter
-	Index    uint64          // of the newest change of ownership that it knows of
+	Index    uint64          // of the newest change of ownership, or of the managers, that it knows of
 	Withheld map[string]bool // nodes that get no grant; not for writing
 }
 

@@ -27,7 +27,7 @@ import (
 //	8-15    sequence of its newest heartbeat
 //	16-23   the sender's Raft term, 0 if it is not a manager
 //	24      1: the sender leads and grants; else 0
-//	25-32   with a grant, the index of the newest change of ownership
+//	25-32   with a grant, the index of the newest change of ownership or of the managers
 //
 // More octets are ignored: that is where a later version may add.
 const (

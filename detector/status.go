@@ -63,7 +63,7 @@ func (d *Detector) SelfIsolated() bool {
 }
 
 // Lease is when this node's lease ends (package lease); zero or past: it has none.
-// managers are all of them, applied is the index up to which this node knows what was
+// managers are all of them as of applied, the index up to which this node knows what was
 // decided.
 func (d *Detector) Lease(managers []string, applied uint64) time.Time {
 	own := d.voter().Voter // before the time is taken

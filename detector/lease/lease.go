@@ -15,7 +15,7 @@ type Echo struct {
 	Sequence    uint64 // of that process's newest heartbeat, 0: none
 	Term        uint64 // the manager's Raft term, read after the above; 0: not a manager
 	Grant       bool   // it leads in that term, and lets the host have its lease
-	Index       uint64 // with Grant: of the newest change of any guest's owner it knows of
+	Index       uint64 // with Grant: of the newest change of any guest's owner, or of the managers, it knows of
 }
 
 // kept is how many of its own heartbeats a host remembers: more than go out in a lease.
@@ -78,8 +78,8 @@ type Voter struct {
 	Leads bool   // in that term, and may grant: to itself, at all times
 }
 
-// Until is when the lease ends; zero or past: there is none. managers are all voters,
-// applied is the index up to which the host knows what was decided.
+// Until is when the lease ends; zero or past: there is none. managers are all voters as of
+// applied, the index up to which the host knows what was decided.
 func (h *Holder) Until(managers []string, own Voter, applied uint64, length time.Duration, now time.Time) time.Time {
 	grant := h.grant
 	if own.Leads && own.Term >= grant.term {

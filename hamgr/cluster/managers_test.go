@@ -72,6 +72,13 @@ func TestManagerIsReplaced(t *testing.T) {
 	if name, _ := l.leader(); name == "h1" {
 		t.Error("h1 leads, and is no manager")
 	}
+	if addr := l.hosts["h1"].Known()["h4"]; addr != address("h4") {
+		t.Errorf("h1 has forgotten where h4 is: %q", addr)
+	}
+	l.answer("h3", nil)
+	l.start("h5") // its configuration is of before: h1, which is no manager, answers alone
+	l.register("h5")
+	l.sees("h5", "who the managers are", managed("h2", "h3", "h4"))
 	l.stop("h4")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()

@@ -64,6 +64,38 @@ func TestManagerReplaced(t *testing.T) {
 	verdict(t, b, c)
 }
 
+// TestManagerLosesItsDisk: it comes back as an ordinary host, not with a cluster of its own,
+// and is a manager again when it is told to; the guest, whose backup it is, is protected anew.
+func TestManagerLosesItsDisk(t *testing.T) {
+	b, c := protectedGuest(t)
+	ctx := t.Context()
+	if out, err := b.Host("h2").Exec(ctx, "sh", "-c", "rm -rf /var/lib/hamgr"); err != nil {
+		t.Fatal(out, err)
+	}
+	kill(t, b, "h2", "^/opt/hamgr/bin/hamgr serve")
+	p := protectedAfter(t, b, 1)
+	if p.Primary != "h1" {
+		t.Errorf("the loss of another host's disk moved the guest: %+v", p)
+	}
+	s, err := b.WaitStatus(ctx, "h2", time.Minute, "h2 an ordinary host", func(s api.Status, g *api.ProtectionStatus) bool {
+		return len(s.Nodes) == 3 && s.Leader != "" && !s.Nodes[1].Manager && g != nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := managers(t, b, "h2"); !slices.Equal(got, []string{"h1", "h3"}) {
+		t.Fatalf("managers: %v; %+v", got, s.Nodes)
+	}
+	if text, err := b.Hamgr(ctx, "h2", "manager", "add", "h2"); err != nil {
+		t.Fatal(text, err)
+	}
+	if got := managers(t, b, "h1"); !slices.Equal(got, []string{"h1", "h2", "h3"}) {
+		t.Fatalf("managers: %v", got)
+	}
+	waitAnswers(t, c, 20)
+	verdict(t, b, c)
+}
+
 // managers are those that a host knows of.
 func managers(t *testing.T, b *Bed, host string) (out []string) {
 	t.Helper()
