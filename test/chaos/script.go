@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hamgr/hamgr/test/testbed"
 )
 
 // site is what faults must know of a cluster.
@@ -15,7 +17,7 @@ type site struct {
 }
 
 // labSite is what is so in every lab.
-var labSite = site{Domain: "g1", Memory: "/dev/shm/hamgr", Data: "/var/log/lab/data", Mgmt: "eth0", Guest: "eth1"}
+var labSite = site{Domain: "g1", Memory: "/dev/shm/hamgr", Data: testbed.DataDir, Mgmt: "eth0", Guest: "eth1"}
 
 // tools are what the catalogue's scripts call.
 const tools = `

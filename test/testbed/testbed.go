@@ -110,12 +110,16 @@ func configure(dir string, o Options) error {
 	return os.WriteFile(filepath.Join(dir, "hamgr.yaml"), []byte(text), 0o644)
 }
 
+// DataDir is hamgr's on every host. The directory of a host's logs outlives a loss of power,
+// as disks do; its root file system does not.
+const DataDir = "/var/log/lab/data"
+
 func services(host, managers string, serve func([]string) []string) []lab.Service {
 	if host == "client" {
 		return []lab.Service{{Name: "inspector", Args: []string{"/opt/hamgr/bin/inspector", "/var/log/lab/alarms.jsonl"}}}
 	}
 	args := []string{"/opt/hamgr/bin/hamgr", "serve", "--node", host, "--addr", "10.77.0." + host[1:], "--second-addr", "10.78.0." + host[1:],
-		"--managers", managers, "--inspector", "http://10.77.0.100:12345"}
+		"--managers", managers, "--inspector", "http://10.77.0.100:12345", "--data", DataDir}
 	if serve != nil {
 		args = serve(args)
 	}

@@ -59,7 +59,7 @@ func Up(ctx context.Context, o Options) (*Rig, error) {
 	r.Bed, err = testbed.Up(ctx, testbed.Options{
 		Hosts: nodes, Kind: o.Kind, Out: o.Out, Progress: o.Progress, Tags: tags, Programs: []string{"test/commit/listen"},
 		Serve: func(args []string) []string {
-			return mutable(append(args, "--trace", r.traceOnHost(), "--data", "/var/log/lab/data")) // a disk survives its host
+			return mutable(append(args, "--trace", r.traceOnHost()))
 		},
 	})
 	if err != nil {
