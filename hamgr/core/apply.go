@@ -23,7 +23,7 @@ func Apply(s *State, index uint64, c Command) error {
 		return err
 	}
 	if changed {
-		if c.Kind == FailOver || c.Kind == Restart {
+		if c.Kind == FailOver || c.Kind == Restart || c.Kind == Reinstate {
 			next.Moved = index
 		}
 		event.Index, event.Time, event.Kind, event.Cause = index, c.Time, c.Kind, c.Cause
@@ -45,6 +45,8 @@ func apply(s *State, c Command) (event Event, changed bool, err error) {
 		event, err = protect(s, c)
 	case Unprotect:
 		event, err = unprotect(s, c)
+	case Reinstate:
+		event, err = reinstate(s, c)
 	case Trouble:
 		var p Protection
 		p, err = current(*s, c)
@@ -60,15 +62,20 @@ func apply(s *State, c Command) (event Event, changed bool, err error) {
 }
 
 // register takes a node in, or notes its new address. The same registration again, as
-// every restart sends it, is not an event.
+// every restart sends it, is not an event. What the host has noted of generations holds for
+// a cluster that has lost its state, too: numbers do not go back.
 func register(s *State, c Command) (Event, bool, error) {
 	if c.Node == nil || c.Node.Name == "" || c.Node.ID == "" || c.Node.Addr == "" {
 		return Event{}, false, fmt.Errorf("%w: %s needs a node with name, id and address", ErrBadCommand, c.Kind)
+	}
+	if c.Generation > MaxGeneration {
+		return Event{}, false, fmt.Errorf("%w: %s of %q has noted generation %d", ErrBadCommand, c.Kind, c.Node.Name, c.Generation)
 	}
 	n := *c.Node
 	if err := s.CheckName(n); err != nil {
 		return Event{}, false, err
 	}
+	s.Retired = max(s.Retired, c.Generation)
 	old, known := s.Nodes[n.Name]
 	n.Drained = old.Drained
 	if known && old == n {
@@ -103,24 +110,15 @@ func protect(s *State, c Command) (Event, error) {
 	if err := checkNew(*s, p); err != nil {
 		return Event{}, err
 	}
+	p = p.afresh()
 	p.Generation = s.Retired + 1
 	p.Phase, p.Since, p.Reason = Syncing, c.Time, c.Cause
 	if p.Backup == "" {
 		p.Phase = Solo // Decide finds it one
 	}
-	if p.Mode == "" {
-		p.Mode = Buffer
-	}
-	if p.Epoch == 0 {
-		p.Epoch = DefaultEpoch
-	}
-	p.Wanted, p.Refused, p.RefusedAt = "", nil, time.Time{}
-	p.Moving, p.StayedAt, p.Degraded = false, time.Time{}, ""
-	p.Together, p.TurnedDownAt = "", time.Time{}
-	p.Cold, p.Starts, p.Fenced, p.Silent, p.Unrun = false, 0, false, false, false
 	if p.OnLoss == OnLossRestart {
 		if c.Definition == "" {
-			return Event{}, fmt.Errorf("%w: %q cannot be started anew without a definition", ErrBadCommand, p.Domain)
+			return Event{}, noDefinition(p)
 		}
 		s.Definitions = with(s.Definitions, p.Domain, c.Definition)
 	}
@@ -130,6 +128,22 @@ func protect(s *State, c Command) (Event, error) {
 }
 
 func checkNew(s State, p Protection) error {
+	if err := checkOrder(s, p); err != nil {
+		return err
+	}
+	if p.Pinned != "" {
+		if err := checkBackup(s, p, p.Pinned); err != nil {
+			return err
+		}
+	}
+	if p.Backup == "" {
+		return nil
+	}
+	return checkBackup(s, p, p.Backup)
+}
+
+// checkOrder is of all but the backup.
+func checkOrder(s State, p Protection) error {
 	if p.Domain == "" || p.UUID == "" || p.Primary == "" {
 		return fmt.Errorf("%w: a protection needs a domain, its UUID and a primary (got %q, %q, %q)",
 			ErrBadCommand, p.Domain, p.UUID, p.Primary)
@@ -154,15 +168,7 @@ func checkNew(s State, p Protection) error {
 	if _, ok := s.Nodes[p.Primary]; !ok {
 		return unknownNode(p.Primary)
 	}
-	if p.Pinned != "" {
-		if err := checkBackup(s, p, p.Pinned); err != nil {
-			return err
-		}
-	}
-	if p.Backup == "" {
-		return nil
-	}
-	return checkBackup(s, p, p.Backup)
+	return nil
 }
 
 // checkBackup says why node cannot hold the replica of p, as far as the state knows.

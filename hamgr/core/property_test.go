@@ -37,6 +37,7 @@ func drawCommand(t *rapid.T, s State, tick int) Command {
 		c.Node = &Node{Name: rapid.SampledFrom([]string{"h1", "h2", "h9"}).Draw(t, "drained")}
 	case RegisterNode:
 		n := rapid.SampledFrom([]string{"h1", "h2", "h3"}).Draw(t, "node")
+		c.Generation = uint64(rapid.IntRange(0, 20).Draw(t, "noted"))
 		c.Node = &Node{Name: n, ID: "id-" + n, Addr: n + rapid.SampledFrom([]string{"", "x"}).Draw(t, "addr"),
 			Boot: rapid.SampledFrom([]string{"1", "1", "1", "2"}).Draw(t, "boot")}
 	}

@@ -128,6 +128,8 @@ const (
 	Move Kind = "move"
 	Stay Kind = "stay"
 
+	Reinstate Kind = "reinstate" // the orders of a saved state, in a cluster that has none
+
 	Trouble Kind = "trouble" // of the guest's own, for people: nothing is done
 
 	// Of an anti-affinity group, for people as well.
@@ -156,13 +158,15 @@ type Command struct {
 	Kind       Kind        `json:"kind"`
 	Time       time.Time   `json:"time"` // proposer's clock; for people, never for decisions
 	Domain     string      `json:"domain,omitempty"`
-	Generation uint64      `json:"generation,omitempty"` // expected; 0 with Unprotect: any
+	Generation uint64      `json:"generation,omitempty"` // expected; 0 with Unprotect: any; RegisterNode: the highest noted on that host
 	Backup     string      `json:"backup,omitempty"`     // Assign; Restart: where; GoSolo: set when the backup refused or failed
 	Cause      string      `json:"cause,omitempty"`
 	Node       *Node       `json:"node,omitempty"`       // RegisterNode; Drain, Undrain, ManagerAdded, ManagerRemoved: its name
 	Protection *Protection `json:"protection,omitempty"` // Protect
 	Definition string      `json:"definition,omitempty"` // Protect: for State.Definitions
 	Mode       Mode        `json:"mode,omitempty"`       // WantMode, SetMode
+
+	Reinstate *Reinstatement `json:"reinstate,omitempty"` // Reinstate, on the State.Retired in Generation
 	// Silenced, of FailOver, Restart and MarkLost: the primary cannot emit, its output held or
 	// not, as its lease is over or its QEMU has ended.
 	Silenced bool `json:"silenced,omitempty"`
@@ -184,8 +188,9 @@ type State struct {
 	// Ended is what is remembered of protections that are over, by domain, the newest EndedKept.
 	Ended map[string]Ended `json:"ended,omitempty"`
 
-	// Retired is the highest generation of any protection that has ended. A new one
-	// starts above it, so that a domain's numbers never go back, whatever its name.
+	// Retired is the highest generation of any protection that has ended, and at least what
+	// hosts had noted when they registered. A new one starts above it, so that a domain's
+	// numbers never go back, whatever its name.
 	Retired uint64 `json:"retired_generation,omitempty"`
 
 	// Moved is the index of the newest change of any guest's owner. A host that has not
@@ -196,6 +201,10 @@ type State struct {
 	// of the newest change of who they are. Raft's own configuration, at this index.
 	Managers map[string]string `json:"managers,omitempty"`
 	Managed  uint64            `json:"managed,omitempty"`
+
+	// Reinstated is the index of the newest Reinstate: the hosts look then for what is left
+	// of the time before it.
+	Reinstated uint64 `json:"reinstated,omitempty"`
 }
 
 // Ended says who had a guest when its protection ended. A node that had it before, and has
@@ -206,6 +215,9 @@ type Ended struct {
 	Generation uint64 `json:"generation"`
 	Index      uint64 `json:"index"` // of the end
 }
+
+// MaxGeneration is more than can be counted to, and leaves room to count on.
+const MaxGeneration = 1 << 60
 
 // EventsKept bounds State.Events, EndedKept State.Ended.
 const (
