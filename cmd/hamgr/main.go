@@ -93,7 +93,7 @@ Exit codes: 0 done, 1 failed or refused, 2 usage, 3 not found, 4 conflict, 5 unr
 	f.StringVar(&a.url, "url", "", "another node's API instead, such as http://10.0.0.1:7400")
 	f.StringVarP(&a.format, "output", "o", "table", "table or json")
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	c.AddCommand(a.serve(), a.protect(), a.unprotect(), a.failover(), a.drain(), a.undrain(), a.mode(), a.status(), a.explain(), a.node(), a.manager(), a.events(), a.check(), a.version())
+	c.AddCommand(a.serve(), a.protect(), a.unprotect(), a.failover(), a.drain(), a.undrain(), a.mode(), a.status(), a.explain(), a.node(), a.manager(), a.events(), a.state(), a.check(), a.version())
 	return c
 }
 

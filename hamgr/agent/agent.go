@@ -51,6 +51,7 @@ type Agent struct {
 	ready   chan struct{} // closed when libvirt answers
 	cluster Cluster
 	log     *slog.Logger
+	notes   *notes
 
 	background sync.WaitGroup // restores and announcements; they end with Run's context
 
@@ -67,8 +68,9 @@ type Agent struct {
 
 // New makes an Agent; Run starts it.
 func New(cfg Config, cluster Cluster) *Agent {
+	log := cfg.Log.With("part", "agent")
 	return &Agent{
-		cfg: cfg, cluster: cluster, log: cfg.Log.With("part", "agent"),
+		cfg: cfg, cluster: cluster, log: log, notes: openNotes(cfg.RunDir, log),
 		primaries: map[string]*primary{}, backups: map[string]*backup{}, restored: map[string]restored{}, delivered: map[string]input.KeeperStats{}, ends: map[string]domain.End{}, orders: map[string]trace.Event{}, ready: make(chan struct{}),
 	}
 }

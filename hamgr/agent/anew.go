@@ -33,6 +33,7 @@ func (p *primary) startAnew(ctx context.Context, o core.Protection) (core.Comman
 	p.agent.forgetEnd(o.Domain)
 	p.log.Warn("starting a lost guest anew", "generation", o.Generation)
 	p.started = o.Generation
+	p.agent.notes.alone(o)
 	if err := p.startLeased(ctx, p.agent.cluster.State().Definitions[o.Domain]); err != nil {
 		c.Kind, c.Cause, c.Stopped = core.MarkLost, "it did not start on "+o.Primary+": "+err.Error(), true
 	}

@@ -120,7 +120,11 @@ func (b *backup) prepare(ctx context.Context) error {
 	if err := b.agent.mayBackUp(ctx, b.hello); err != nil {
 		return err
 	}
-	b.agent.dropOlder(b.hello)
+	h := b.hello
+	if err := b.agent.notes.write(h.Domain, core.Note{UUID: h.UUID, Generation: h.Generation, Primary: h.Primary, Backup: b.agent.cfg.Node}); err != nil {
+		return err
+	}
+	b.agent.dropOlder(h)
 	ctx, cancel := context.WithTimeout(ctx, standbyTimeout)
 	defer cancel()
 	s, err := b.agent.host.PrepareStandby(ctx, domain.StandbySpec{XML: b.hello.DomainXML, MemoryDir: b.agent.cfg.MemoryDir, RunDir: b.agent.cfg.RunDir})
@@ -284,6 +288,7 @@ func (b *backup) takeOver(ctx context.Context, p core.Protection) {
 func (b *backup) restore(ctx context.Context, p core.Protection, rep *storage.Replica) {
 	start := time.Now()
 	b.conn.Close() // what the former primary learns from that counts, see stillBackedUp
+	b.agent.notes.alone(p)
 	c := core.Command{Kind: core.Restored, Domain: p.Domain, Generation: p.Generation}
 	deliver, stop := context.WithTimeout(ctx, restoreTimeout)
 	defer stop()

@@ -130,6 +130,7 @@ func (p *primary) run(ctx context.Context) {
 				p.clearInput(ctx)
 			}
 			p.adopt = false
+			p.agent.notes.alone(*o)
 			p.enterSolo(ctx, *o)
 		case rules.Finish:
 			p.report(ctx, o, func(ctx context.Context) (core.Command, bool) {

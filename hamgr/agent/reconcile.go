@@ -18,10 +18,11 @@ func (a *Agent) reconcileLoop(ctx context.Context) {
 	defer stop()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for first := true; ; {
+	first, reinstated := true, uint64(0)
+	for {
 		if s := a.cluster.State(); s.Index > 0 {
-			a.reconcile(ctx, s, first)
-			first = false
+			a.reconcile(ctx, s, first || s.Reinstated != reinstated)
+			first, reinstated = false, s.Reinstated
 		}
 		select {
 		case <-ctx.Done():
@@ -33,7 +34,7 @@ func (a *Agent) reconcileLoop(ctx context.Context) {
 }
 
 // reconcile starts, redirects and stops jobs. adopt is set once, for what an earlier
-// agent of this node may have left behind.
+// agent of this node may have left behind, and again when a saved state is in force.
 func (a *Agent) reconcile(ctx context.Context, s core.State, adopt bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -63,6 +64,7 @@ func (a *Agent) reconcile(ctx context.Context, s core.State, adopt bool) {
 			delete(a.ends, name)
 		}
 	}
+	a.notes.forget(s)
 	a.settleRestoredLocked(ctx, s)
 	for name, b := range a.backups {
 		p, ok := s.Protections[name]

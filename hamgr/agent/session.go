@@ -77,6 +77,9 @@ func (p *primary) session(ctx context.Context, o core.Protection) error {
 	defer s.tellers.Wait()
 	defer cancel(nil)
 	p.unstick(ctx)
+	if err := p.agent.notes.primary(o); err != nil {
+		return err
+	}
 	if err := s.readyOutput(); err != nil {
 		return err
 	}

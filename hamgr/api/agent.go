@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/hamgr/hamgr/hamgr/agent"
+	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
 )
 
@@ -30,6 +31,8 @@ type Agent interface {
 	BackupCheck(ctx context.Context, r BackupRequest) error
 	// Stats are those of the protections whose primary is here, by domain.
 	Stats() map[string]Stats
+	// Sightings are what this host knows of its guests, and of those that it had a part in.
+	Sightings(ctx context.Context) ([]core.Sighting, error)
 	// Check is the preflight of this host.
 	Check(ctx context.Context) []CheckResult
 }

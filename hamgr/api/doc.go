@@ -16,6 +16,8 @@
 //	POST   /v1/nodes/{node}/drain, .../undrain -> core.Node
 //	GET    /v1/managers                        Managers
 //	POST   /v1/managers/{node}                 -> Managers; DELETE likewise
+//	GET    /v1/state                           the agreed state as a file (package saved), with secrets
+//	POST   /v1/state/restore                   RestoreRequest -> RestoreResult
 //	GET    /metrics                            Prometheus
 //
 // Between nodes:
@@ -27,6 +29,7 @@
 //	GET    /v1/agent/domains/{name}            DomainInfo of this host
 //	GET    /v1/agent/domains/{name}/definition its XML, a string, with secrets
 //	POST   /v1/agent/backup-check              BackupRequest; refused with the reason
+//	GET    /v1/agent/sightings                 []core.Sighting, what this host knows of its guests
 //	GET    /v1/agent/stats                     map of domain to Stats, for the primaries here
 //
 // There is no authentication: the management network is to be hamgr's own.

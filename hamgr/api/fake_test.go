@@ -43,7 +43,7 @@ func newWorld(t *testing.T, leader string, names ...string) *world {
 	for i, n := range names {
 		w.live[n] = alive
 		x := &node{world: w, name: n, agent: &fakeAgent{node: n, domains: map[string]DomainInfo{}}}
-		x.server = &Server{Node: n, Cluster: x, Agent: x.agent, Alive: w.alive, peer: w.peer}
+		x.server = &Server{Node: n, Name: "hamgr", Cluster: x, Agent: x.agent, Alive: w.alive, peer: w.peer}
 		x.http = httptest.NewServer(x.server.Handler())
 		t.Cleanup(x.http.Close)
 		w.nodes[n] = x
@@ -211,6 +211,15 @@ func (n *node) Standing() cluster.Standing {
 	return cluster.Standing{Last: n.State().Index, Applied: n.State().Index}
 }
 
+func (n *node) Settled(context.Context) (core.State, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.quorum != nil {
+		return core.State{}, n.quorum
+	}
+	return n.agreed, nil
+}
+
 // fakeAgent knows domains by name; broken is what it says to everything else.
 type fakeAgent struct {
 	node    string
@@ -218,7 +227,10 @@ type fakeAgent struct {
 	broken  error
 	backup  error
 	stats   func() map[string]Stats
+	seen    []core.Sighting
 }
+
+func (a *fakeAgent) Sightings(context.Context) ([]core.Sighting, error) { return a.seen, a.broken }
 
 func (a *fakeAgent) Definition(_ context.Context, name string) (string, error) {
 	return "<domain><name>" + name + "</name></domain>", nil

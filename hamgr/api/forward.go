@@ -20,9 +20,12 @@ const (
 )
 
 // onLeader runs h on the leader: here, or by sending the request there.
-func (s *Server) onLeader(h handler) http.HandlerFunc {
+func (s *Server) onLeader(h handler) http.HandlerFunc { return s.onLeaderTaking(maxRequest, h) }
+
+// onLeaderTaking is onLeader for requests of up to so many octets.
+func (s *Server) onLeaderTaking(limit int64, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		in, err := body(w, r)
+		in, err := body(w, r, limit)
 		if err != nil {
 			reply(w, nil, err)
 			return

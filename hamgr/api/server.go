@@ -18,12 +18,14 @@ import (
 
 	"github.com/hamgr/hamgr/hamgr/cluster"
 	"github.com/hamgr/hamgr/hamgr/core"
+	"github.com/hamgr/hamgr/hamgr/saved"
 )
 
 // Server answers for one node. Node, Cluster, Agent and one of Alive and Liveness must be
 // set before Handler is called, and not changed after.
 type Server struct {
 	Node     string
+	Name     string // of the cluster, as configured; for saved states
 	Cluster  Cluster
 	Agent    Agent
 	Liveness func() map[string]NodeLiveness // of the other nodes
@@ -39,6 +41,7 @@ type Server struct {
 
 const (
 	maxRequest  = 1 << 20
+	maxState    = saved.MaxSize + maxRequest
 	bodyTimeout = 5 * time.Second
 )
 
@@ -72,11 +75,14 @@ func (s *Server) Handler() http.Handler {
 	m.HandleFunc("POST /v1/hand-over", answer(s.handOver))
 	m.HandleFunc("POST /v1/nodes/{node}/blank", s.onLeader(s.blank))
 	m.HandleFunc("GET /v1/standing", answer(s.standing))
+	m.HandleFunc("GET /v1/state", s.onLeader(s.saveState))
+	m.HandleFunc("POST /v1/state/restore", s.onLeaderTaking(maxState, s.restoreState))
 	m.HandleFunc("POST /v1/propose", s.onLeader(s.propose))
 	m.HandleFunc("GET /v1/agent/domains/{name}", answer(s.agentDomain))
 	m.HandleFunc("GET /v1/agent/domains/{name}/definition", answer(s.agentDefinition))
 	m.HandleFunc("POST /v1/agent/backup-check", answer(s.backupCheck))
 	m.HandleFunc("GET /v1/agent/stats", answer(s.agentStats))
+	m.HandleFunc("GET /v1/agent/sightings", answer(s.agentSightings))
 	m.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))
 	m.HandleFunc("/", answer(noRoute))
 	return http.NewCrossOriginProtection().Handler(m) // an operator's browser is no way in
@@ -95,7 +101,7 @@ type handler func(r *http.Request, in json.RawMessage) (any, error)
 
 func answer(h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		in, err := body(w, r)
+		in, err := body(w, r, maxRequest)
 		if err != nil {
 			reply(w, nil, err)
 			return
@@ -106,10 +112,10 @@ func answer(h handler) http.HandlerFunc {
 }
 
 // body reads a request whole. An empty one counts as null.
-func body(w http.ResponseWriter, r *http.Request) (json.RawMessage, error) {
+func body(w http.ResponseWriter, r *http.Request, limit int64) (json.RawMessage, error) {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // a recorder in a test has none
-	in, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	in, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	_ = control.SetReadDeadline(time.Time{})
 	if err != nil {
 		return nil, Failure(CodeBadRequest, "", "the request could not be read: %v", err)
@@ -170,6 +176,10 @@ func (s *Server) check(r *http.Request, _ json.RawMessage) (any, error) {
 }
 
 func (s *Server) agentStats(*http.Request, json.RawMessage) (any, error) { return s.Agent.Stats(), nil }
+
+func (s *Server) agentSightings(r *http.Request, _ json.RawMessage) (any, error) {
+	return s.Agent.Sightings(r.Context())
+}
 
 func (s *Server) agentDomain(r *http.Request, _ json.RawMessage) (any, error) {
 	return s.Agent.Domain(r.Context(), r.PathValue("name"))

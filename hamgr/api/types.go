@@ -90,6 +90,9 @@ type Cluster interface {
 	// Propose returns when the command has taken effect here, on the leader. Errors: those
 	// of core.Apply; cluster.ErrNotLeader: it will not; any other leaves open whether it will.
 	Propose(ctx context.Context, c core.Command) error
+	// Settled is the state with all that was agreed on before the call, on the leader.
+	// Errors: cluster.ErrNotLeader; any other: the managers do not answer.
+	Settled(ctx context.Context) (core.State, error)
 	// Leader names the leader and its management address; both empty while none is known.
 	Leader() (name, addr string)
 	// IsLeader says whether this node leads, as far as it knows.

@@ -25,6 +25,7 @@ type Config struct {
 	Second   string            // its address on the second path, see detector.Config; may be empty
 	Started  uint64            // the incarnation in this process's heartbeats; 0: not told
 	Version  string            // of this program
+	Noted    uint64            // the highest generation that this host has noted of a guest
 	Managers map[string]string // name to address, without port, that a new cluster begins with; the same on every node
 	Others   Others            // how to ask the others; needed if there are any
 	Port     int               // TCP, the same on every node; DefaultPort if 0

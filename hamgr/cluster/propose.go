@@ -129,7 +129,7 @@ func (c *Cluster) Register(ctx context.Context, forward func(context.Context, co
 	changed, stop := c.Watch()
 	defer stop()
 	n := c.node()
-	cmd := core.Command{Kind: core.RegisterNode, Node: &n}
+	cmd := core.Command{Kind: core.RegisterNode, Generation: c.cfg.Noted, Node: &n}
 	last := errors.New("no attempt was finished")
 	for accepted := false; ; {
 		if c.State().Index > 0 {

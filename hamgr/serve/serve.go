@@ -42,7 +42,7 @@ func Run(ctx context.Context, cfg config.Config, version string) error {
 	defer moments.Close()
 	started := uint64(time.Now().UnixNano())
 	c, err := cluster.Open(cluster.Config{
-		Node: cfg.Node, Started: started, ID: id, Addr: cfg.Addr, Second: cfg.Second, Version: version, Managers: cfg.Managers, Port: cfg.Ports.Raft, Dir: filepath.Join(cfg.DataDir, "raft"),
+		Node: cfg.Node, Started: started, ID: id, Addr: cfg.Addr, Second: cfg.Second, Version: version, Noted: agent.Noted(cfg.RunDir, log), Managers: cfg.Managers, Port: cfg.Ports.Raft, Dir: raftDir(cfg.DataDir),
 		Heartbeat: cfg.Raft.Heartbeat, Election: cfg.Raft.Election, LeaderLease: cfg.Raft.LeaderLease, Commit: cfg.Raft.Commit,
 		LeaseWait: cfg.Heartbeat.Timeout, Others: others(cfg),
 	})
@@ -75,6 +75,12 @@ func Run(ctx context.Context, cfg config.Config, version string) error {
 	}
 	return nil
 }
+
+// Left is the state in the data directory of a node that is stopped. Errors: those of
+// cluster.ReadState.
+func Left(dataDir string) (core.State, error) { return cluster.ReadState(raftDir(dataDir)) }
+
+func raftDir(dataDir string) string { return filepath.Join(dataDir, "raft") }
 
 // node is what the parts of one node share.
 type node struct {
@@ -155,7 +161,7 @@ func (n *node) work(ctx context.Context, part parts) error {
 		Peer: func(name string) string { return hostPort(n.cluster.State().Nodes[name].Addr, n.cfg.Ports.Checkpoint) }, Log: n.log, Trace: n.trace,
 		Lease: n.lease, SyncBandwidth: n.cfg.SyncMiB << 20, Patience: n.cfg.Heartbeat.Timeout,
 	}, (*shared)(n))
-	srv := &api.Server{Node: n.cfg.Node, Port: n.cfg.Ports.API, Epoch: n.cfg.Epoch, Cluster: n.cluster, Agent: a, Liveness: n.liveness}
+	srv := &api.Server{Node: n.cfg.Node, Name: n.cfg.Cluster, Port: n.cfg.Ports.API, Epoch: n.cfg.Epoch, Cluster: n.cluster, Agent: a, Liveness: n.liveness}
 	part("api", func(ctx context.Context) error { return n.serveAPI(ctx, srv.Handler()) })
 	part("agent", func(ctx context.Context) error {
 		wait, cancel := context.WithTimeout(ctx, libvirtWait)
