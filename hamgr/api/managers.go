@@ -116,7 +116,7 @@ func (s *Server) dismiss(r *http.Request, _ json.RawMessage) (any, error) {
 // removeManager is dismiss on the leader. If that is the one to go, it hands over first; the
 // node that was asked sees to this, as the leader's own answer would come from a former one.
 func (s *Server) removeManager(w http.ResponseWriter, r *http.Request) {
-	in, err := body(w, r)
+	in, err := body(w, r, maxRequest)
 	if err != nil {
 		reply(w, nil, err)
 		return

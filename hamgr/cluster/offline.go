@@ -29,7 +29,7 @@ func ReadState(dir string) (core.State, error) {
 		return core.State{}, err
 	}
 	defer s.close()
-	m := newMachine(func(uint64, core.Event) {})
+	m := newMachine(nil, func(uint64, core.Event) {})
 	after, err := s.readSnapshot(m)
 	if err == nil {
 		err = s.readLog(m, after)
