@@ -102,6 +102,8 @@ func TestUsage(t *testing.T) {
 	n.want(t, 2, "", "unknown output \"xml\"\n  use -o table", "status", "-o", "xml")
 	n.want(t, 2, "", "an epoch of 500µs; give whole", "protect", "x", "--epoch", "500us")
 	n.want(t, 2, "", "an epoch of 0s", "protect", "x", "--epoch", "0")
+	n.want(t, 2, "", "a probe every 0s that waits for 0s and counts after 3", "protect", "x", "--probe", "tcp://x:1", "--probe-interval", "0")
+	n.want(t, 2, "", "--probe-failures without --probe", "protect", "x", "--probe-failures", "2")
 	n.want(t, 2, "", `"h1" is not name=address`, "serve", "--managers", "h1")
 	n.want(t, 1, "", "none.yaml", "serve", "--config", filepath.Join(t.TempDir(), "none.yaml"))
 	n.want(t, 0, "hamgr protect web1 --backup h2", "", "protect", "--help")
@@ -151,6 +153,10 @@ func TestProtect(t *testing.T) {
 	n.want(t, 0, "web1 is syncing", "", "protect", "web1", "--wait=false", "--input", "off")
 	if got := n.asked[len(n.asked)-1]; got != `POST /v1/protections {"domain":"web1","mode":"buffer","input":false,"on_loss":"stop"}` {
 		t.Errorf("asked %s", got)
+	}
+	n.want(t, 0, "web1 is syncing", "", "protect", "web1", "--wait=false", "--probe", "tcp://web1:80", "--probe-timeout", "3s")
+	if got := n.asked[len(n.asked)-1]; !strings.Contains(got, `"probe":{"url":"tcp://web1:80","interval_ms":2000,"timeout_ms":3000,"failures":3}`) {
+		t.Error(got)
 	}
 	n.want(t, 2, "", "--input perhaps; give on or off", "protect", "web1", "--input", "perhaps")
 	n.want(t, 0, "web1 is syncing", "", "protect", "web1", "--wait=false")
@@ -277,6 +283,12 @@ func TestStatus(t *testing.T) {
 	})}
 	n.want(t, 0, "web1 is protected, but: web2 of its group web runs on h1, too\n", "", "status")
 	n.want(t, 0, "anti-affinity  group web, but: web2 of its group", "", "status", "web1")
+	probed := core.Probe{URL: "tcp://web1:80", Interval: 2 * time.Second}
+	n.answers["GET /v1/status"] = []any{protection(core.Protected, 5, func(p *api.ProtectionStatus) { p.Probe = probed })}
+	n.want(t, 0, "tcp://web1:80, every 2s: answers", "", "status", "web1")
+	n.answers["GET /v1/status"] = []any{protection(core.Protected, 5, func(p *api.ProtectionStatus) { p.Probe, p.ProbeFailed = probed, "its service has not answered" })}
+	n.want(t, 0, "web1 is protected, but: its service has not answered\n", "", "status")
+	n.want(t, 0, "every 2s: its service has not answered", "", "status", "web1")
 	s := protection(core.Protected, 1, nil)
 	s.Leader = ""
 	n.answers["GET /v1/status"] = []any{s}
@@ -342,7 +354,7 @@ func TestCompletion(t *testing.T) {
 	s.Nodes = []api.NodeStatus{{Node: core.Node{Name: "h1"}, Manager: true}, {Node: core.Node{Name: "h2"}}}
 	n.answers["GET /v1/status"] = []any{s}
 	for want, args := range map[string][]string{"web1\n": {"unprotect", ""}, "h1\nh2\n": {"protect", "x", "--backup", ""}, "web\n": {"protect", "x", "--anti-affinity", ""},
-		"h1\n:": {"manager", "remove", ""}, "h2\n:": {"manager", "add", ""}} {
+		"h1\n:": {"manager", "remove", ""}, "h2\n:": {"manager", "add", ""}, "tcp://\nhttp://\n": {"protect", "x", "--probe", ""}} {
 		var out, errOut bytes.Buffer
 		run(t.Context(), append([]string{"__complete", "--url", n.URL}, args...), &out, &errOut)
 		if !strings.HasPrefix(out.String(), want) {

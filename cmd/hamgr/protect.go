@@ -14,15 +14,19 @@ import (
 
 func (a *app) protect() *cobra.Command {
 	var q api.ProtectRequest
+	var ask probeFlags
 	var epoch, limit time.Duration
 	var mode, input, loss string
 	var wait bool
 	c := &cobra.Command{
 		Use: "protect <domain>", Short: "Keep a running domain alive when its host dies", Args: cobra.ExactArgs(1),
-		Example: "  hamgr protect web1\n  hamgr protect web1 --backup h2 --epoch 10ms\n  hamgr protect web2 --anti-affinity web\n  hamgr protect web1 --wait=false",
+		Example: "  hamgr protect web1\n  hamgr protect web1 --backup h2 --epoch 10ms\n  hamgr protect web2 --anti-affinity web\n  hamgr protect web1 --probe http://10.0.0.5/ready\n  hamgr protect web1 --wait=false",
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			q.Domain, q.Mode, q.OnLoss = args[0], core.Mode(mode), core.LossPolicy(loss)
 			if q.EpochMS, err = milliseconds(epoch, cmd.Flags().Changed("epoch")); err != nil {
+				return err
+			}
+			if q.Probe, err = ask.request(cmd); err != nil {
 				return err
 			}
 			copied, err := onOrOff("input", input)
@@ -52,6 +56,7 @@ func (a *app) protect() *cobra.Command {
 	f.StringVar(&input, "input", "on", "copy what goes to the guest to its backup, which delivers it after a failover: on or off")
 	f.StringVar(&loss, "on-loss", string(core.OnLossStop), "when no copy of its memory is left: stop, leave it to you, or restart, start it anew elsewhere\n(its disks must be within reach there, and refuse a host that was cut off)")
 	f.StringVar(&q.AntiAffinity, "anti-affinity", "", "group of guests of which no two are to be on one host, such as web\n(protection goes before: where no other host can be had they share one, and status says so)")
+	ask.add(c)
 	f.BoolVar(&wait, "wait", true, "wait until the first checkpoint is committed")
 	f.DurationVar(&limit, "timeout", 10*time.Minute, "how long to wait for that; the copy goes on after it")
 	_ = c.RegisterFlagCompletionFunc("backup", a.completeNodes)

@@ -77,7 +77,7 @@ func protections(w io.Writer, s api.Status) {
 		}
 		rows = append(rows, []string{p.Domain, p.Primary, p.Backup, phase(p), fmt.Sprint(p.Generation), p.Epoch.String(),
 			pause, dirty, held, since(p.Since)})
-		for _, but := range []string{p.Degraded, p.Together} {
+		for _, but := range []string{p.Degraded, p.ProbeFailed, p.Together} {
 			if but != "" {
 				notes = append(notes, fmt.Sprintf("%s is %s, but: %s", p.Domain, p.Phase, but))
 			}
@@ -111,6 +111,9 @@ func inFull(w io.Writer, p api.ProtectionStatus) {
 	if p.Pinned != "" {
 		rows = append(rows, []string{"only backup", p.Pinned})
 	}
+	if p.Probe.URL != "" {
+		rows = append(rows, []string{"probe", probed(p)})
+	}
 	if p.AntiAffinity != "" {
 		rows = append(rows, []string{"anti-affinity", group(p)})
 	}
@@ -130,6 +133,14 @@ func group(p api.ProtectionStatus) string {
 		return fmt.Sprintf("group %s, but: %s", p.AntiAffinity, p.Together)
 	}
 	return "group " + p.AntiAffinity
+}
+
+func probed(p api.ProtectionStatus) string {
+	text := fmt.Sprintf("%s, every %s", p.Probe.URL, p.Probe.Interval)
+	if p.ProbeFailed != "" {
+		return text + ": " + p.ProbeFailed
+	}
+	return text + ": answers"
 }
 
 func mode(p api.ProtectionStatus) string {

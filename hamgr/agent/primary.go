@@ -56,7 +56,10 @@ func (p *primary) start(ctx context.Context) {
 	ctx, p.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(p.done)
+		var probing sync.WaitGroup
+		defer probing.Wait()
 		defer p.cancel()
+		probing.Go(func() { p.newProber().run(ctx) })
 		p.run(ctx)
 	}()
 }

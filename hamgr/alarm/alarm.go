@@ -17,6 +17,7 @@ const (
 	Degraded  = "hamgr.protection.degraded"
 	Together  = "hamgr.protection.together" // with another of its anti-affinity group
 	Lost      = "hamgr.protection.lost"
+	Service   = "hamgr.guest.service"      // does not answer its probe; nothing was done
 	Trouble   = "hamgr.guest.trouble"      // of the guest's own; nothing was done
 	Restart   = "hamgr.protection.restart" // anew: state was lost
 )
@@ -31,7 +32,7 @@ type Alarm struct {
 // Alarming says whether the event is one that inspectors are told.
 func Alarming(e core.Event) bool {
 	switch e.Kind {
-	case core.FailOver, core.GoSolo, core.Synced, core.Degraded, core.AsOrdered, core.Together, core.Apart, core.MarkLost, core.Restart, core.Trouble:
+	case core.FailOver, core.GoSolo, core.Synced, core.Degraded, core.AsOrdered, core.Together, core.Apart, core.ProbeFailed, core.ProbePassed, core.MarkLost, core.Restart, core.Trouble:
 		return true
 	}
 	return false
@@ -63,6 +64,10 @@ func From(e core.Event) (a Alarm, ok bool) {
 		a.Type, severity = Together, "MINOR"
 	case core.Apart:
 		a.Type, status, severity = Together, "up", "CLEARED"
+	case core.ProbeFailed:
+		a.Type, severity = Service, "MAJOR"
+	case core.ProbePassed:
+		a.Type, status, severity = Service, "up", "CLEARED"
 	case core.MarkLost:
 		a.Type, severity = Lost, "CRITICAL"
 	case core.Trouble:

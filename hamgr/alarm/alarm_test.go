@@ -32,6 +32,8 @@ func TestFrom(t *testing.T) {
 		{core.AsOrdered, "", Degraded, "up", "CLEARED"},
 		{core.Together, "web2 of its group web runs on h1, too", Together, "down", "MINOR"},
 		{core.Apart, "", Together, "up", "CLEARED"},
+		{core.ProbeFailed, "its service has not answered 3 times", Service, "down", "MAJOR"},
+		{core.ProbePassed, "tcp://10.0.0.5:80 answers again", Service, "up", "CLEARED"},
 		{core.MarkLost, "no heartbeat from h1 for 10s", Lost, "down", "CRITICAL"},
 	} {
 		a, ok := From(event(c.kind, c.cause))

@@ -14,6 +14,8 @@
 //	that is over                   hamgr.protection.degraded   up      CLEARED
 //	beside another of its group    hamgr.protection.together   down    MINOR
 //	apart from it again            hamgr.protection.together   up      CLEARED
+//	the guest's probe fails        hamgr.guest.service         down    MAJOR
+//	it passes again                hamgr.guest.service         up      CLEARED
 //	nothing to restore from        hamgr.protection.lost       down    CRITICAL
 //
 // Sending never delays what is reported.

@@ -29,6 +29,8 @@ type Agent interface {
 	Definition(ctx context.Context, name string) (string, error)
 	// BackupCheck says why this host cannot hold a replica; nil: it can.
 	BackupCheck(ctx context.Context, r BackupRequest) error
+	// Probe asks a guest's service once, from this host, and says why it does not answer.
+	Probe(ctx context.Context, p core.Probe) error
 	// Stats are those of the protections whose primary is here, by domain.
 	Stats() map[string]Stats
 	// Sightings are what this host knows of its guests, and of those that it had a part in.

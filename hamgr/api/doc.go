@@ -30,6 +30,7 @@
 //	GET    /v1/agent/domains/{name}/definition its XML, a string, with secrets
 //	POST   /v1/agent/backup-check              BackupRequest; refused with the reason
 //	GET    /v1/agent/sightings                 []core.Sighting, what this host knows of its guests
+//	POST   /v1/agent/probe                     core.Probe; refused with the reason why it fails from there
 //	GET    /v1/agent/stats                     map of domain to Stats, for the primaries here
 //
 // There is no authentication: the management network is to be hamgr's own.

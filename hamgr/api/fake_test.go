@@ -226,6 +226,7 @@ type fakeAgent struct {
 	domains map[string]DomainInfo
 	broken  error
 	backup  error
+	probe   error
 	stats   func() map[string]Stats
 	seen    []core.Sighting
 }
@@ -247,6 +248,8 @@ func (a *fakeAgent) Domain(_ context.Context, name string) (DomainInfo, error) {
 }
 
 func (a *fakeAgent) BackupCheck(context.Context, BackupRequest) error { return a.backup }
+
+func (a *fakeAgent) Probe(context.Context, core.Probe) error { return a.probe }
 
 func (a *fakeAgent) Stats() map[string]Stats {
 	if a.stats == nil {

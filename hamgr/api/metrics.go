@@ -19,6 +19,7 @@ var (
 	protectionDesc = desc("protection_info", "1; the protection's place and phase are the labels.", "domain", "primary", "backup", "phase")
 	generationDesc = desc("protection_generation", "Raised by every change of who may run or emit.", "domain")
 	degradedDesc   = desc("protection_degraded", "1 if it is less than was ordered; hamgr status says why.", "domain")
+	probeDesc      = desc("protection_probe_failed", "1 if the guest's service does not answer its probe.", "domain")
 	togetherDesc   = desc("protection_together", "1 if it is, or would be after one failure, on one host with another of its anti-affinity group.", "domain")
 
 	epochsDesc   = desc("epochs_total", "Committed checkpoints.", "domain")
@@ -56,6 +57,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(protectionDesc, 1, name, p.Primary, p.Backup, string(p.Phase))
 		gauge(generationDesc, float64(p.Generation), name)
 		gauge(degradedDesc, yes(p.Degraded != ""), name)
+		if p.Probe.URL != "" {
+			gauge(probeDesc, yes(p.ProbeFailed != ""), name)
+		}
 		gauge(togetherDesc, yes(p.Together != ""), name)
 	}
 	for name, x := range c.s.Agent.Stats() {

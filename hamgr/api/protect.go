@@ -49,6 +49,9 @@ func (s *Server) protect(r *http.Request, in json.RawMessage) (any, error) {
 		return nil, Failure(CodeRefused, "run hamgr check on "+node, "%s on %s cannot be protected: %s", q.Domain, node, strings.Join(info.Problems, "; "))
 	}
 	p.Primary, p.UUID, p.Memory = node, info.UUID, info.MemoryBytes
+	if err := s.tryProbe(ctx, st, p); err != nil {
+		return nil, err
+	}
 	if p.Backup, err = s.chooseBackup(ctx, st, p, info); err != nil {
 		return nil, err
 	}
@@ -93,7 +96,9 @@ func (s *Server) order(q ProtectRequest, st core.State) (core.Protection, error)
 		return p, Failure(CodeConflict, "hamgr status shows it, hamgr unprotect "+q.Domain+" ends it",
 			"%s is already protected: %s, %s -> %s", q.Domain, old.Phase, old.Primary, orNone(old.Backup))
 	}
-	return p, nil
+	var err error
+	p.Probe, err = probeOf(q.Probe, p.Epoch)
+	return p, err
 }
 
 func notPrinted(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }

@@ -41,6 +41,18 @@ func TestProtectWithoutInput(t *testing.T) {
 	}
 }
 
+func TestProtectWithAProbe(t *testing.T) {
+	w := newWorld(t, "h1", "h1", "h2")
+	w.nodes["h1"].agent.domains["web1"] = running("web1")
+	w.nodes["h2"].agent.probe = errors.New("it is not h2 that is to ask")
+	var p core.Protection
+	q := ProtectRequest{Domain: "web1", EpochMS: 200, Probe: &ProbeRequest{URL: "http://web1/ready", Failures: 5}}
+	want := core.Probe{URL: "http://web1/ready", Interval: 2 * time.Second, Timeout: 1600 * time.Millisecond, Failures: 5}
+	if err := post(t, w.client("h2"), "/v1/protections", q, &p); err != nil || p.Probe != want {
+		t.Errorf("%+v, %v", p.Probe, err)
+	}
+}
+
 func TestProtectSpreadsReplicas(t *testing.T) {
 	w := newWorld(t, "h1", "h1", "h2", "h3")
 	var backups []string
@@ -116,6 +128,15 @@ func TestProtectRefusals(t *testing.T) {
 		{"epoch negative", ProtectRequest{Domain: "web1", EpochMS: -3}, nil, CodeBadRequest, 2, []string{"an epoch of -3 ms"}},
 		{"epoch that overflows", ProtectRequest{Domain: "web1", EpochMS: 1 << 62}, nil, CodeBadRequest, 2, []string{"an epoch of"}},
 		{"mode", ProtectRequest{Domain: "web1", Mode: "replay"}, nil, CodeBadRequest, 2, []string{`mode "replay"`}},
+		{"a probe of nothing", ProtectRequest{Domain: "web1", Probe: &ProbeRequest{URL: "ping"}}, nil, CodeBadRequest, 2, []string{`probe "ping"`, "tcp://"}},
+		{"a probe too often", ProtectRequest{Domain: "web1", Probe: &ProbeRequest{URL: "tcp://web1:80", IntervalMS: 1}}, nil, CodeBadRequest, 2, []string{"every 1ms"}},
+		{"a probe that overflows", ProtectRequest{Domain: "web1", Probe: &ProbeRequest{URL: "tcp://web1:80", IntervalMS: 1 << 62}}, nil, CodeBadRequest, 2, []string{"to 1h0m0s"}},
+		{"a probe that waits for less than an answer takes", ProtectRequest{Domain: "web1", EpochMS: 100, Probe: &ProbeRequest{URL: "tcp://web1:80", TimeoutMS: 500}}, nil, CodeBadRequest, 2, []string{"waits for 500ms", "from 800ms"}},
+		{"a probe and long epochs", ProtectRequest{Domain: "web1", EpochMS: 5000, Probe: &ProbeRequest{URL: "tcp://web1:80"}}, nil, CodeBadRequest, 2, []string{"epochs of 5s"}},
+		{"a probe that never counts", ProtectRequest{Domain: "web1", Probe: &ProbeRequest{URL: "tcp://web1:80", Failures: -1}}, nil, CodeBadRequest, 2, []string{"after -1 failures"}},
+		{"a probe that fails", ProtectRequest{Domain: "web1", Probe: &ProbeRequest{URL: "tcp://web1:80"}}, func(w *world) {
+			w.nodes["h1"].agent.probe = errors.New("connection refused")
+		}, CodeRefused, 1, []string{"web1 does not answer its probe from h1: connection refused", "a way into its network"}},
 		{"a group without a name", ProtectRequest{Domain: "web1", AntiAffinity: " "}, nil, CodeBadRequest, 2, []string{`" " cannot name`}},
 		{"backup is drained", ProtectRequest{Domain: "web1", Backup: "h2"}, func(w *world) {
 			w.apply(core.Command{Kind: core.Drain, Node: &core.Node{Name: "h2"}})

@@ -81,6 +81,7 @@ func (s *Server) Handler() http.Handler {
 	m.HandleFunc("GET /v1/agent/domains/{name}", answer(s.agentDomain))
 	m.HandleFunc("GET /v1/agent/domains/{name}/definition", answer(s.agentDefinition))
 	m.HandleFunc("POST /v1/agent/backup-check", answer(s.backupCheck))
+	m.HandleFunc("POST /v1/agent/probe", answer(s.agentProbe))
 	m.HandleFunc("GET /v1/agent/stats", answer(s.agentStats))
 	m.HandleFunc("GET /v1/agent/sightings", answer(s.agentSightings))
 	m.Handle("GET /metrics", promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{}))

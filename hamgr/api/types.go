@@ -20,7 +20,17 @@ type ProtectRequest struct {
 	Input   *bool           `json:"input,omitempty"`    // copy the guest's input to the backup; none: yes
 	OnLoss  core.LossPolicy `json:"on_loss,omitempty"`  // empty: stop
 
+	Probe *ProbeRequest `json:"probe,omitempty"` // none: the service is not asked
+
 	AntiAffinity string `json:"anti_affinity,omitempty"` // group of guests of which no two are to be on one host; empty: none
+}
+
+// ProbeRequest asks for a probe of the guest's service; what is 0 has a default.
+type ProbeRequest struct {
+	URL        string `json:"url"` // tcp://host:port or http://host:port/path
+	IntervalMS int    `json:"interval_ms,omitempty"`
+	TimeoutMS  int    `json:"timeout_ms,omitempty"`
+	Failures   int    `json:"failures,omitempty"` // in a row, until it counts
 }
 
 // ChangeRequest changes a protection while it is in force.

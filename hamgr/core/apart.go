@@ -143,22 +143,3 @@ func (d *decider) remark(p Protection) (Command, bool) {
 	}
 	return c, c.Cause != p.Together
 }
-
-// note keeps what people are told of a protection; nothing else depends on it. What is
-// known already is no event.
-func note(s *State, c Command) (Event, bool, error) {
-	p, err := current(*s, c)
-	if err != nil {
-		return Event{}, false, err
-	}
-	text := c.Cause
-	if c.Kind == Apart {
-		text = ""
-	}
-	if p.Together == text {
-		return Event{}, false, nil
-	}
-	p.Together = text
-	s.Protections = with(s.Protections, p.Domain, p)
-	return Event{Domain: p.Domain, Node: p.Primary, Target: p.Backup, Generation: p.Generation}, true, nil
-}

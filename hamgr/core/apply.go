@@ -51,7 +51,7 @@ func apply(s *State, c Command) (event Event, changed bool, err error) {
 		var p Protection
 		p, err = current(*s, c)
 		event = Event{Domain: p.Domain, Node: p.Primary, Generation: p.Generation}
-	case Together, Apart:
+	case Together, Apart, ProbeFailed, ProbePassed:
 		return note(s, c)
 	case WantMode, SetMode:
 		event, err = changeMode(s, c)
@@ -158,6 +158,9 @@ func checkOrder(s State, p Protection) error {
 	}
 	if p.Epoch < 0 {
 		return fmt.Errorf("%w: an epoch of %v for %q", ErrBadCommand, p.Epoch, p.Domain)
+	}
+	if q := p.Probe; q.URL != "" && (q.Interval <= 0 || q.Timeout <= 0 || q.Failures <= 0) {
+		return fmt.Errorf("%w: a probe of %q every %v that waits for %v and counts after %d failures", ErrBadCommand, p.Domain, q.Interval, q.Timeout, q.Failures)
 	}
 	for _, other := range s.Protections {
 		if other.Domain == p.Domain || other.UUID == p.UUID {

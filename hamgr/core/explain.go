@@ -59,7 +59,7 @@ func next(s State, v View, p Protection) string {
 	case p.Phase == Protected && backupDead:
 		return "both of its hosts are dead; whichever comes back first goes on"
 	case p.Phase == Protected:
-		return "nothing: it is protected" + but(p.Degraded) + but(groupsOf(s, v.Now).say(p))
+		return "nothing: it is protected" + but(p.Degraded) + but(p.ProbeFailed) + but(groupsOf(s, v.Now).say(p))
 	case p.Phase == Syncing:
 		return fmt.Sprintf("%s is copying its memory to %s", p.Primary, p.Backup)
 	case p.Phase == Recovering && p.Cold:

@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-var kinds = []Kind{Protect, Unprotect, Assign, Synced, GoSolo, FailOver, Restored, MarkLost, Restart, RegisterNode, WantMode, SetMode, Move, Stay, Degraded, AsOrdered, Drain, Undrain, Together, Apart}
+var kinds = []Kind{Protect, Unprotect, Assign, Synced, GoSolo, FailOver, Restored, MarkLost, Restart, RegisterNode, WantMode, SetMode, Move, Stay, Degraded, AsOrdered, Drain, Undrain, Together, Apart, ProbeFailed, ProbePassed}
 
 func drawCommand(t *rapid.T, s State, tick int) Command {
 	nodes := []string{"h1", "h2", "h3", "h4", ""}

@@ -61,7 +61,7 @@ func (p Protection) afresh() Protection {
 	}
 	p.Wanted, p.Refused, p.RefusedAt = "", nil, time.Time{}
 	p.Moving, p.StayedAt, p.Degraded = false, time.Time{}, ""
-	p.Together, p.TurnedDownAt = "", time.Time{}
+	p.Together, p.TurnedDownAt, p.ProbeFailed = "", time.Time{}, ""
 	p.Cold, p.Starts, p.Fenced, p.Silent, p.Unrun = false, 0, false, false, false
 	return p
 }

@@ -200,8 +200,10 @@ func line(p Protection) string {
 	if p.Degraded != "" {
 		out += ", but " + p.Degraded
 	}
-	if p.Together != "" {
-		out += ", but " + p.Together
+	for _, but := range []string{p.Together, p.ProbeFailed} {
+		if but != "" {
+			out += ", but " + but
+		}
 	}
 	if len(p.Refused) > 0 {
 		out += fmt.Sprintf(", refused %v", p.Refused)

@@ -77,8 +77,19 @@ type Protection struct {
 	Together     string    `json:"together,omitempty"`      // with which of the group it is, or would be after one failure, and where
 	TurnedDownAt time.Time `json:"turned_down_at,omitzero"` // when it was last protected after a better host had refused or failed
 
+	Probe       Probe  `json:"probe,omitzero"`
+	ProbeFailed string `json:"probe_failed,omitempty"` // why its service is taken to have failed
+
 	Refused   map[string]string `json:"refused,omitempty"` // nodes that could not take it, and why
 	RefusedAt time.Time         `json:"refused_at,omitzero"`
+}
+
+// Probe is how a guest's service is asked whether it answers. Without a URL it is not.
+type Probe struct {
+	URL      string        `json:"url"`
+	Interval time.Duration `json:"interval_ns"`
+	Timeout  time.Duration `json:"timeout_ns"`
+	Failures int           `json:"failures"` // in a row, until people are told
 }
 
 // Node is one host running hamgr serve.
@@ -132,7 +143,11 @@ const (
 
 	Trouble Kind = "trouble" // of the guest's own, for people: nothing is done
 
-	// Of an anti-affinity group, for people as well.
+	// For people as well: what the probe of its service finds, and where others of its
+	// anti-affinity group are.
+	ProbeFailed Kind = "probe-failed"
+	ProbePassed Kind = "probe-passed"
+
 	Together Kind = "together"
 	Apart    Kind = "apart"
 

@@ -25,6 +25,7 @@ type State struct {
 //	/state                          where the chain is, what memory is held
 //	/dirty?pages_per_s=&mb=         rewrite pages at a rate; 0 stops
 //	/alloc?mb=                      hold memory; 0 frees
+//	/refuse?on=                     1: close the TCP port, 0: open it again
 //	/panic                          have the guest's kernel panic
 //	/checksum                       verify every page held; 500 if one is wrong
 //
@@ -37,6 +38,13 @@ func (s *Server) routes() http.Handler {
 	}))
 	mux.HandleFunc("/dirty", s.handle(s.dirty))
 	mux.HandleFunc("/alloc", s.handle(s.alloc))
+	mux.HandleFunc("/refuse", s.handle(func(q url.Values) (any, error) {
+		on, err := count(q, "on", 1)
+		if err != nil {
+			return nil, err
+		}
+		return s.changed(s.refuse(on != 0))
+	}))
 	mux.HandleFunc("/panic", s.handle(func(url.Values) (any, error) {
 		return nil, os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
 	}))

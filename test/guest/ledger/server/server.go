@@ -32,13 +32,14 @@ type Config struct {
 type Server struct {
 	ledger *chain.Ledger
 	memory *memory
-	tcp    net.Listener
+	addr   string // of TCP
 	udp    net.PacketConn
 	web    net.Listener // nil without HTTP
 	http   *http.Server
 	began  time.Time
 
-	mu     sync.Mutex // guards conns and closed
+	mu     sync.Mutex   // guards what follows
+	tcp    net.Listener // nil: connections are refused
 	conns  map[net.Conn]struct{}
 	closed bool
 	wg     sync.WaitGroup // every goroutine of the server
@@ -51,7 +52,8 @@ func Start(cfg Config) (*Server, error) {
 		s.Close()
 		return nil, err
 	}
-	s.wg.Go(s.serveTCP)
+	l := s.tcp
+	s.wg.Go(func() { s.serveTCP(l) })
 	s.wg.Go(s.serveUDP)
 	if s.web != nil {
 		s.http = &http.Server{Handler: s.routes(), ReadHeaderTimeout: time.Minute}
@@ -60,13 +62,18 @@ func Start(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// listen opens the sockets. Keep-alives are off: an idle guest shall be idle, and a path
-// that is silent for long is what the ledger is there to sit out. Multipath TCP, Go's
-// default for listeners, is off because ordinary TCP is what is tested.
-func (s *Server) listen(cfg Config) (err error) {
+// sockets has keep-alives off: an idle guest shall be idle, and a path that is silent for
+// long is what the ledger is there to sit out. Multipath TCP, Go's default for listeners, is
+// off because ordinary TCP is what is tested.
+func sockets() net.ListenConfig {
 	lc := net.ListenConfig{KeepAlive: -1}
 	lc.SetMultipathTCP(false)
-	ctx := context.Background()
+	return lc
+}
+
+// listen opens the sockets.
+func (s *Server) listen(cfg Config) (err error) {
+	lc, ctx := sockets(), context.Background()
 	if s.tcp, err = lc.Listen(ctx, "tcp", cfg.Listen); err != nil {
 		return fmt.Errorf("ledger: TCP: %w", err)
 	}
@@ -74,6 +81,7 @@ func (s *Server) listen(cfg Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("ledger: address %q: %w", cfg.Listen, err)
 	}
+	s.addr = s.tcp.Addr().String()
 	port := s.tcp.Addr().(*net.TCPAddr).Port
 	if s.udp, err = lc.ListenPacket(ctx, "udp", net.JoinHostPort(host, fmt.Sprint(port))); err != nil {
 		return fmt.Errorf("ledger: UDP: %w", err)
@@ -88,7 +96,7 @@ func (s *Server) listen(cfg Config) (err error) {
 }
 
 // Addr is where TCP and UDP are served.
-func (s *Server) Addr() string { return s.tcp.Addr().String() }
+func (s *Server) Addr() string { return s.addr }
 
 // HTTPAddr is where HTTP is served, or empty.
 func (s *Server) HTTPAddr() string {
@@ -105,11 +113,11 @@ func (s *Server) Close() error {
 	for c := range s.conns {
 		c.Close()
 	}
-	s.mu.Unlock()
 	var errs []error
 	if s.tcp != nil {
 		errs = append(errs, s.tcp.Close())
 	}
+	s.mu.Unlock()
 	if s.udp != nil {
 		errs = append(errs, s.udp.Close())
 	}
@@ -123,9 +131,9 @@ func (s *Server) Close() error {
 	return errors.Join(append(errs, s.memory.close())...)
 }
 
-func (s *Server) serveTCP() {
+func (s *Server) serveTCP(l net.Listener) {
 	for {
-		c, err := s.tcp.Accept()
+		c, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}

@@ -125,6 +125,23 @@ func TestCloseEndsConnections(t *testing.T) {
 	}
 }
 
+// TestRefuse: the port is closed to new connections, not to old ones, and opens again.
+func TestRefuse(t *testing.T) {
+	s := start(t)
+	old := dial(t, "tcp", s.Addr())
+	ask(t, old, "t 1 x")
+	for range 2 {
+		get(t, s, "/refuse?on=1", &MemoryState{})
+		if c, err := net.Dial("tcp", s.Addr()); err == nil {
+			c.Close()
+			t.Error("it listens")
+		}
+		ask(t, old, "t 2 y")
+		get(t, s, "/refuse?on=0", &MemoryState{})
+		ask(t, dial(t, "tcp", s.Addr()), "u 1 z")
+	}
+}
+
 func TestAddressInUse(t *testing.T) {
 	s := start(t)
 	if two, err := Start(Config{Listen: s.Addr()}); err == nil || !strings.Contains(err.Error(), s.Addr()) {
