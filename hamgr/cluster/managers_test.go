@@ -75,8 +75,8 @@ func TestManagerIsReplaced(t *testing.T) {
 	if addr := l.hosts["h1"].Known()["h4"]; addr != address("h4") {
 		t.Errorf("h1 has forgotten where h4 is: %q", addr)
 	}
-	l.answer("h3", nil)
-	l.start("h5") // its configuration is of before: h1, which is no manager, answers alone
+	l.tune = func(c *Config) { c.Managers = map[string]string{"h1": address("h1"), "h2": address("h2")} }
+	l.start("h5") // of those whom it can ask, h1 alone answers, which is no manager
 	l.register("h5")
 	l.sees("h5", "who the managers are", managed("h2", "h3", "h4"))
 	l.stop("h4")
