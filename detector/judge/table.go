@@ -25,6 +25,10 @@ const (
 // the second between two that a kernel lets itself send.
 const refusalFresh = 2500 * time.Millisecond
 
+// refusalPause is for how long a kernel may be silent after a refusal because it has sent
+// enough of them: a second (icmp_ratelimit, icmp(7)), and what the way takes.
+const refusalPause = 1100 * time.Millisecond
+
 // PeerStatus is what this node knows about one peer.
 type PeerStatus struct {
 	State     State
@@ -158,7 +162,7 @@ func (t *Table) Heard(h Heartbeat, now time.Time) bool {
 	peer.regular(now.Sub(peer.LastHeard), restarted)
 	peer.Started, peer.sequence = h.Incarnation, h.Sequence
 	peer.LastHeard, peer.HostSeen = now, now
-	peer.refused, peer.downSince, peer.Refused = time.Time{}, time.Time{}, false
+	peer.downSince, peer.Refused = time.Time{}, false
 	if deaf := peer.Suspects[h.Sender]; !deaf || restarted {
 		peer.deafSince = time.Time{}
 	} else if peer.deafSince.IsZero() {
@@ -240,8 +244,8 @@ func (t *Table) judge(p *peer, now time.Time) bool {
 		if !p.deafSince.IsZero() && now.Sub(p.deafSince) >= t.timeout {
 			state, suspect = Deaf, true
 		}
-	case !p.refused.IsZero() && now.Sub(p.refused) < refusalFresh:
-		state, suspect = ProcessDown, now.Sub(p.downSince) >= t.grace
+	case p.refusedLately(now):
+		state, suspect = ProcessDown, !p.downSince.IsZero() && now.Sub(p.downSince) >= t.grace
 	case !p.second.at.IsZero() && now.Sub(p.second.at) < t.patience(p):
 		state, suspect = SecondPath, now.Sub(p.LastHeard) >= t.detour
 	default:
@@ -256,6 +260,18 @@ func (t *Table) judge(p *peer, now time.Time) bool {
 	}
 	p.State, p.Suspect = state, suspect
 	return changed
+}
+
+// refusedLately says that the peer's kernel lives, or may not have been at liberty to say so:
+// it has refused a short while ago, before a hamgr that has fallen silent since was there.
+func (p *peer) refusedLately(now time.Time) bool {
+	if p.refused.IsZero() {
+		return false
+	}
+	if p.LastHeard.After(p.refused) {
+		return now.Sub(p.refused) < refusalPause
+	}
+	return now.Sub(p.refused) < refusalFresh
 }
 
 // Isolated says that no peer's kernel gives a sign of life where it should, though there

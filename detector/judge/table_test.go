@@ -95,6 +95,20 @@ func TestRateLimitedRefusals(t *testing.T) {
 	})
 }
 
+// A hamgr that is killed again right after its restart: the kernel has refused a moment ago,
+// and may not do so again yet. Then its silence counts.
+func TestKilledAgain(t *testing.T) {
+	r := newRig(t, "b", "c")
+	r.pass(time.Second, func() { r.beat("b"); r.beat("c") })
+	r.pass(400*time.Millisecond, func() { r.beat("c"); r.Refused("b", r.now) })
+	r.pass(300*time.Millisecond, func() { r.beat("b"); r.beat("c") })
+	r.want("b", Alive, false)
+	r.pass(refusalPause-400*time.Millisecond, func() { r.beat("c") })
+	r.want("b", ProcessDown, false)
+	r.pass(500*time.Millisecond, func() { r.beat("c") })
+	r.want("b", Silent, true)
+}
+
 func TestMajority(t *testing.T) {
 	r := newRig(t, "b", "c", "w")
 	voters := []string{"a", "b", "c"}
