@@ -33,6 +33,7 @@ type Cluster struct {
 	waits    atomic.Pointer[error] // what for, until then
 	changing atomic.Bool           // a change of the managers is under way
 
+	down   chan struct{}   // closed once Raft has ended
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
@@ -49,7 +50,7 @@ func Open(cfg Config) (_ *Cluster, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	c := &Cluster{cfg: cfg, boot: uuid.NewString(), nudges: make(chan struct{}, 1), joined: make(chan struct{}), events: &events{wake: make(chan struct{}, 1)}}
+	c := &Cluster{cfg: cfg, boot: uuid.NewString(), nudges: make(chan struct{}, 1), joined: make(chan struct{}), down: make(chan struct{}), events: &events{wake: make(chan struct{}, 1)}}
 	c.log = hclog.New(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: cfg.Log})
 	c.machine = newMachine(cfg.Managers, c.applied)
 	if c.store, err = openStore(cfg.Dir, c.log); err != nil {
@@ -107,12 +108,31 @@ func (c *Cluster) Close() error {
 	}
 	c.cancel()
 	err := c.raft.Shutdown().Error()
+	close(c.down)
 	c.wg.Wait()
 	c.store.close()
 	if err != nil {
 		return fmt.Errorf("cluster: shut down raft: %w", err)
 	}
 	return nil
+}
+
+// answer is a future's. Raft leaves those without one that its state machine had not got to
+// when it ended (runFSM, fsm.go); the goroutine that waits for such a one is left with it.
+func (c *Cluster) answer(f raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-c.down:
+	}
+	select {
+	case err := <-done:
+		return err
+	default:
+		return raft.ErrRaftShutdown
+	}
 }
 
 // spawn runs f on a goroutine that Close waits for, unless it is too late for that.

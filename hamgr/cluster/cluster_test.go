@@ -258,3 +258,24 @@ func TestOpenErrors(t *testing.T) {
 		}
 	}
 }
+
+// unanswered is a future that Raft has forgotten, until it is closed.
+type unanswered chan struct{}
+
+func (u unanswered) Error() error { <-u; return nil }
+
+// TestNoAnswerAtTheEnd: what Raft does not answer when it ends keeps nobody from ending.
+func TestNoAnswerAtTheEnd(t *testing.T) {
+	l := newLab(t, nil)
+	l.start("h1", "h2", "h3")
+	name, c := l.leader()
+	f, ended := make(unanswered), make(chan error, 1)
+	defer close(f)
+	if !c.spawn(func() { ended <- c.answer(f) }) {
+		t.Fatal("too late")
+	}
+	l.stop(name)
+	if err := <-ended; !errors.Is(err, raft.ErrRaftShutdown) {
+		t.Fatal(err)
+	}
+}

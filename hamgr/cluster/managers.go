@@ -36,7 +36,7 @@ func (c *Cluster) RemoveManager(ctx context.Context, name, cause string) error {
 func (c *Cluster) HandOver(ctx context.Context, to string) error {
 	addr := c.machine.state.Load().Managers[to]
 	err := c.await(ctx, func() error {
-		return c.outcome(c.raft.LeadershipTransferToServer(raft.ServerID(to), c.cfg.raftAddress(addr)).Error())
+		return c.outcome(c.answer(c.raft.LeadershipTransferToServer(raft.ServerID(to), c.cfg.raftAddress(addr))))
 	})
 	if err != nil {
 		return fmt.Errorf("hand over to %s: %w", to, err)
@@ -56,14 +56,14 @@ func (c *Cluster) change(ctx context.Context, kind core.Kind, name, cause string
 	changed := make(chan bool, 1)
 	err := c.await(ctx, func() error {
 		defer c.changing.Store(false)
-		if err := c.raft.Barrier(enqueueTimeout).Error(); err != nil {
+		if err := c.answer(c.raft.Barrier(enqueueTimeout)); err != nil {
 			return c.outcome(err)
 		}
 		f := begin(c.machine.state.Load())
 		if changed <- f != nil; f == nil {
 			return nil
 		}
-		return c.outcome(f.Error())
+		return c.outcome(c.answer(f))
 	})
 	switch {
 	case errors.Is(err, ErrClosed):

@@ -40,7 +40,7 @@ func (c *Cluster) addMissing() {
 		if at[raft.ServerID(name)] == want {
 			continue
 		}
-		if err := c.raft.AddNonvoter(raft.ServerID(name), want, 0, enqueueTimeout).Error(); err != nil {
+		if err := c.answer(c.raft.AddNonvoter(raft.ServerID(name), want, 0, enqueueTimeout)); err != nil {
 			c.log.Warn("a registered node could not be added as a follower, will try again", "node", name, "err", err)
 		}
 	}

@@ -87,7 +87,7 @@ func (c *Cluster) Propose(ctx context.Context, cmd core.Command) error {
 
 func (c *Cluster) apply(data []byte) error {
 	f := c.raft.Apply(data, enqueueTimeout)
-	if err := c.outcome(f.Error()); err != nil {
+	if err := c.outcome(c.answer(f)); err != nil {
 		return err
 	}
 	pulse(c.nudges)
@@ -116,7 +116,7 @@ func (c *Cluster) nudge() {
 		case <-c.ctx.Done():
 			return
 		case <-c.nudges:
-			_ = c.raft.Barrier(enqueueTimeout).Error()
+			_ = c.answer(c.raft.Barrier(enqueueTimeout))
 		}
 	}
 }

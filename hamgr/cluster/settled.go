@@ -17,7 +17,7 @@ func (c *Cluster) Settled(ctx context.Context) (core.State, error) {
 		return core.State{}, c.notLeader()
 	}
 	done := make(chan error, 1)
-	if !c.spawn(func() { done <- c.raft.Barrier(enqueueTimeout).Error() }) {
+	if !c.spawn(func() { done <- c.answer(c.raft.Barrier(enqueueTimeout)) }) {
 		return core.State{}, ErrClosed
 	}
 	var err error

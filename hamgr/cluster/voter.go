@@ -66,7 +66,7 @@ func (c *Cluster) lead(now time.Time) {
 	c.spawn(func() {
 		err := error(raft.ErrEnqueueTimeout)
 		for errors.Is(err, raft.ErrEnqueueTimeout) { // ends with the leadership, at the latest
-			err = c.raft.Barrier(enqueueTimeout).Error()
+			err = c.answer(c.raft.Barrier(enqueueTimeout))
 		}
 		v.mu.Lock()
 		defer v.mu.Unlock()
