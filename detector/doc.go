@@ -10,7 +10,8 @@
 // runs on it are not. It is suspected only after ProcessGrace, time to be restarted.
 // To see these answers each peer has a connected socket: Linux reports them there as
 // ECONNREFUSED (udp(7)). A kernel limits how many it sends (one a second for each
-// destination, icmp_ratelimit in icmp(7)), hence refusalFresh.
+// destination, icmp_ratelimit in icmp(7)), hence refusalFresh, and refusalPause for one that
+// is killed again right after its restart.
 //
 // How long a peer may be silent follows from how regular it was: four times the widest
 // recent gap between its heartbeats, within Floor and Timeout (judge.Table.Adapt). A vote

@@ -29,10 +29,11 @@ func TestReadState(t *testing.T) {
 			}
 			l.sees("h2", "the last", has("g34", core.Syncing, 1))
 			want := l.hosts["h2"].State()
-			if snapshots, _ := filepath.Glob(filepath.Join(dir, "snapshots", "*")); every > 0 {
-				for limit := time.Now().Add(patience); len(snapshots) == 0 && time.Now().Before(limit); time.Sleep(time.Millisecond) {
-					snapshots, _ = filepath.Glob(filepath.Join(dir, "snapshots", "*-*"))
-				}
+			if every > 0 {
+				l.until("a snapshot of h2", func() bool {
+					whole, err := filepath.Glob(filepath.Join(dir, "snapshots", "*-*[0-9]"))
+					return err == nil && len(whole) > 0
+				})
 			}
 			l.stop("h2")
 			got, err := ReadState(dir)

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/hamgr/hamgr/internal/durable"
 )
 
 // NodeID reads the id of this installation from dir/node-id, and makes it on the first
@@ -50,7 +52,7 @@ func makeNodeID(dir, path string) (string, error) {
 		if err := os.Link(f.Name(), path); err != nil { // unlike a rename it replaces nothing
 			return err
 		}
-		return syncDir(dir)
+		return durable.SyncDir(dir)
 	}()
 	if errors.Is(err, fs.ErrExist) {
 		return NodeID(dir)
@@ -59,13 +61,4 @@ func makeNodeID(dir, path string) (string, error) {
 		return "", fmt.Errorf("node id: make %s: %w", path, err)
 	}
 	return id, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
