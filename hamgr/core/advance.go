@@ -80,7 +80,7 @@ func synced(s State, p *Protection, c Command) (Event, error) {
 	if len(p.Refused) > 0 {
 		p.TurnedDownAt = c.Time
 	}
-	p.Refused, p.RefusedAt, p.Fenced = nil, time.Time{}, true
+	p.Refused, p.RefusedAt, p.Fenced, p.Starts = nil, time.Time{}, true, 0
 	return Event{Node: p.Primary, Target: p.Backup}, nil
 }
 
@@ -156,11 +156,12 @@ func aboutPrimary(_ State, p *Protection, _ Command) (Event, error) {
 }
 
 func restored(s State, p *Protection, c Command) (Event, error) {
-	p.Cold, p.Starts, p.Silent, p.Unrun = false, 0, false, false
+	p.Cold, p.Silent, p.Unrun = false, false, false
 	return aboutPrimary(s, p, c)
 }
 
-// StartsAtMost is how often a guest is started anew that does not come to run.
+// StartsAtMost is how often a guest is started anew that does not come to be protected: one
+// whose QEMU dies at once, each time, is not to be started for ever.
 const StartsAtMost = 3
 
 // restart has a lost guest started anew. On another node, what is left of it must not be

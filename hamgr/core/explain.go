@@ -69,7 +69,7 @@ func next(s State, v View, p Protection) string {
 	case p.Phase == Lost && p.OnLoss == OnLossRestart && p.Starts < StartsAtMost:
 		return "waiting for a host to start it anew on, without its memory"
 	case p.Phase == Lost && p.OnLoss == OnLossRestart:
-		return fmt.Sprintf("nothing: it was started anew %d times and did not come to run; start it and unprotect it, or protect it again", p.Starts)
+		return fmt.Sprintf("nothing: it was started anew %d times and did not come to be protected; start it and unprotect it, or protect it again", p.Starts)
 	case p.Phase == Lost:
 		return "nothing: its memory is lost; start it anew and unprotect it, or protect it again"
 	}

@@ -69,7 +69,7 @@ type Protection struct {
 	Fenced     bool          `json:"fenced,omitempty"`   // it was protected before: its output is held, or behind a lease, since
 	Unrun      bool          `json:"unrun,omitempty"`    // it was to be started on its primary and has not run there yet: a copy there is of a former time
 	Silent     bool          `json:"silent,omitempty"`   // lost: its primary has said that no copy runs there
-	Starts     int           `json:"starts,omitempty"`   // anew, since it last ran
+	Starts     int           `json:"starts,omitempty"`   // anew, since it was last protected
 
 	// AntiAffinity is the group of guests of which no two are to be on one host. Protection
 	// goes before: a host beside another of the group is better than none.
