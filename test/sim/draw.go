@@ -39,6 +39,9 @@ func Draw(seed uint64) Schedule {
 			f := s.drawFault(r, at)
 			f.For *= stretch
 			s.Faults = append(s.Faults, f)
+			if f.Kind == AskEnd && r.IntN(2) == 0 { // by chance alone it is seldom protected anew
+				s.Faults = append(s.Faults, Fault{Kind: AskBegin, At: at + time.Duration(1+r.IntN(700))*time.Millisecond, Target: f.Target, VM: f.VM})
+			}
 		}
 	}
 	if s.Seasoned = r.IntN(4) == 0; s.Seasoned && r.IntN(2) == 0 {
