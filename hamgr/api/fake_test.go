@@ -229,9 +229,16 @@ type fakeAgent struct {
 	probe   error
 	stats   func() map[string]Stats
 	seen    []core.Sighting
+	before  []core.Sighting // seen at first, once
 }
 
-func (a *fakeAgent) Sightings(context.Context) ([]core.Sighting, error) { return a.seen, a.broken }
+func (a *fakeAgent) Sightings(context.Context) ([]core.Sighting, error) {
+	if first := a.before; first != nil {
+		a.before = nil
+		return first, a.broken
+	}
+	return a.seen, a.broken
+}
 
 func (a *fakeAgent) Definition(_ context.Context, name string) (string, error) {
 	return "<domain><name>" + name + "</name></domain>", nil

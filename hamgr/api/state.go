@@ -35,8 +35,13 @@ type LeftGuest struct {
 	Why    string `json:"why"`
 }
 
-// surveyTimeout is for what all hosts have to say of their guests.
-const surveyTimeout = 15 * time.Second
+const (
+	// surveyTimeout is for what all hosts have to say of their guests.
+	surveyTimeout = 15 * time.Second
+	// dyingTimeout is more than libvirt takes to notice the end of a QEMU.
+	dyingTimeout = 2 * time.Second
+	dyingPoll    = 100 * time.Millisecond
+)
 
 // saveState answers with the file.
 func (s *Server) saveState(r *http.Request, _ json.RawMessage) (any, error) {
@@ -82,16 +87,34 @@ func (s *Server) restoreState(r *http.Request, in json.RawMessage) (any, error) 
 		return nil, Failure(CodeConflict, "what runs is newer than what was saved; hamgr protect those that are missing",
 			"this cluster protects %s already; a saved state is for one that protects nothing", strings.Join(names, ", "))
 	}
-	seen, err := s.survey(r.Context(), file.State, now, q.Without)
+	c, left, err := s.recall(r.Context(), file.State, now, q.Without)
 	if err != nil {
 		return nil, err
 	}
-	c, left := core.Recall(file.State, now, seen)
 	c.Cause = fmt.Sprintf("the state of %s (index %d) was restored", file.Time.Format(time.RFC3339), file.Index)
 	if err := s.agree(r.Context(), c); err != nil {
 		return nil, err
 	}
 	return s.restored(c, left), nil
+}
+
+// recall asks the hosts again while they leave a guest out: a standby ends with its hamgr, but
+// libvirt takes a moment to notice, and until then it looks like a second copy.
+func (s *Server) recall(ctx context.Context, before, now core.State, without []string) (c core.Command, left map[string]string, err error) {
+	for end := time.Now().Add(dyingTimeout); ; {
+		seen, err := s.survey(ctx, before, now, without)
+		if err != nil {
+			return c, nil, err
+		}
+		if c, left = core.Recall(before, now, seen); len(left) == 0 || time.Now().After(end) {
+			return c, left, nil
+		}
+		select {
+		case <-ctx.Done():
+			return c, nil, ctx.Err()
+		case <-time.After(dyingPoll):
+		}
+	}
 }
 
 func (s *Server) savedState(data []byte) (saved.State, error) {

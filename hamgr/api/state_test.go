@@ -71,6 +71,18 @@ func TestRestoreLeavesWhatIsNotCertain(t *testing.T) {
 	}
 }
 
+// TestRestoreWaitsForTheDying: the standby of a hamgr that has just ended is no second copy.
+func TestRestoreWaitsForTheDying(t *testing.T) {
+	w := newWorld(t, "h2", "h1", "h2", "h3")
+	held(w)
+	standby := w.nodes["h2"].agent
+	standby.before = []core.Sighting{{Node: "h2", Domain: "web1", Running: true, Note: standby.seen[0].Note}}
+	r, err := restores(t, w, RestoreRequest{File: savedOf(t, "h2")})
+	if err != nil || len(r.Left) > 0 || len(r.Restored) != 1 || r.Restored[0].Primary != "h1" {
+		t.Fatalf("%+v, %v", r, err)
+	}
+}
+
 // TestRestoreIsRefused, and leaves the cluster as it was.
 func TestRestoreIsRefused(t *testing.T) {
 	file := savedOf(t, "h2")
