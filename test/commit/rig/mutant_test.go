@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hamgr/hamgr/hamgr/api"
 	"github.com/hamgr/hamgr/internal/mutant"
 	"github.com/hamgr/hamgr/test/commit"
 	"github.com/hamgr/hamgr/test/lab"
@@ -13,13 +14,23 @@ import (
 const (
 	ordinary    = "ordinary epochs"
 	dyingBackup = "a backup that dies in mid-commit"
+	watched     = 60 // epochs
 )
 
 // provocations are what brings a mistake to light. Each returns when it is over.
 var provocations = map[string]func(ctx context.Context, r *Rig) error{
-	ordinary: func(_ context.Context, _ *Rig) error {
-		time.Sleep(2 * time.Second)
-		return nil
+	ordinary: func(ctx context.Context, r *Rig) error {
+		var first uint64
+		_, err := r.WaitStatus(ctx, "h1", r.Patience(), "more epochs", func(_ api.Status, g *api.ProtectionStatus) bool {
+			if g == nil || g.Stats == nil {
+				return false
+			}
+			if first == 0 {
+				first = g.Stats.Epochs
+			}
+			return g.Stats.Epochs >= first+watched
+		})
+		return err
 	},
 	dyingBackup: func(ctx context.Context, r *Rig) error {
 		p, err := r.Protected(ctx, 0, r.Patience())
