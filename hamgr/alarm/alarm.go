@@ -29,55 +29,40 @@ type Alarm struct {
 	Details map[string]string `json:"details"`
 }
 
-// Alarming says whether the event is one that inspectors are told.
-func Alarming(e core.Event) bool {
-	switch e.Kind {
-	case core.FailOver, core.GoSolo, core.Synced, core.Degraded, core.AsOrdered, core.Together, core.Apart, core.ProbeFailed, core.ProbePassed, core.MarkLost, core.Restart, core.Trouble:
-		return true
-	}
-	return false
+// form is what does not depend on the single event.
+type form struct{ typ, status, severity string }
+
+// forms has the events that inspectors are told.
+var forms = map[core.Kind]form{
+	core.FailOver:    {Failover, "down", "MAJOR"}, // or HostDown
+	core.GoSolo:      {Solo, "down", "MAJOR"},
+	core.Synced:      {Protected, "up", "CLEARED"},
+	core.Degraded:    {Degraded, "down", "MINOR"},
+	core.AsOrdered:   {Degraded, "up", "CLEARED"},
+	core.Together:    {Together, "down", "MINOR"},
+	core.Apart:       {Together, "up", "CLEARED"},
+	core.ProbeFailed: {Service, "down", "MAJOR"},
+	core.ProbePassed: {Service, "up", "CLEARED"},
+	core.MarkLost:    {Lost, "down", "CRITICAL"},
+	core.Trouble:     {Trouble, "up", "WARNING"},
+	core.Restart:     {Restart, "down", "CRITICAL"},
 }
 
-// From makes the alarm of an event; ok is Alarming. Details has hostname, the node the
-// event is about, status and severity, and what of domain, target, generation and cause
-// there is.
+// From makes the alarm of an event; ok: it is one that inspectors are told. Details has
+// hostname, the node the event is about, status and severity, and what of domain, target,
+// generation and cause there is.
 func From(e core.Event) (a Alarm, ok bool) {
-	if !Alarming(e) {
+	f, ok := forms[e.Kind]
+	if !ok {
 		return Alarm{}, false
 	}
-	status, severity := "down", ""
-	switch e.Kind {
-	case core.FailOver:
-		a.Type, severity = Failover, "MAJOR"
-		if hostDied(e.Cause) {
-			a.Type, severity = HostDown, "CRITICAL"
-		}
-	case core.GoSolo:
-		a.Type, severity = Solo, "MAJOR"
-	case core.Synced:
-		a.Type, status, severity = Protected, "up", "CLEARED"
-	case core.Degraded:
-		a.Type, severity = Degraded, "MINOR"
-	case core.AsOrdered:
-		a.Type, status, severity = Degraded, "up", "CLEARED"
-	case core.Together:
-		a.Type, severity = Together, "MINOR"
-	case core.Apart:
-		a.Type, status, severity = Together, "up", "CLEARED"
-	case core.ProbeFailed:
-		a.Type, severity = Service, "MAJOR"
-	case core.ProbePassed:
-		a.Type, status, severity = Service, "up", "CLEARED"
-	case core.MarkLost:
-		a.Type, severity = Lost, "CRITICAL"
-	case core.Trouble:
-		a.Type, status, severity = Trouble, "up", "WARNING"
-	case core.Restart:
-		a.Type, severity = Restart, "CRITICAL"
+	if e.Kind == core.FailOver && hostDied(e.Cause) {
+		f = form{HostDown, "down", "CRITICAL"}
 	}
+	a.Type = f.typ
 	a.Time = e.Time.UTC().Format("2006-01-02T15:04:05.000000")
 	a.Details = map[string]string{
-		"hostname": e.Node, "status": status, "severity": severity, "monitor": "hamgr",
+		"hostname": e.Node, "status": f.status, "severity": f.severity, "monitor": "hamgr",
 		"monitor_event_id": fmt.Sprintf("hamgr-%d", e.Index), "domain": e.Domain, "target": e.Target, "cause": e.Cause,
 	}
 	if e.Generation > 0 {

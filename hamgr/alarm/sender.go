@@ -47,7 +47,7 @@ func New(url string, log *slog.Logger, options ...Option) *Sender {
 	return s
 }
 
-// Send queues the alarm of an event, if it is Alarming. It never waits.
+// Send queues the alarm of an event, if it has one. It never waits.
 func (s *Sender) Send(e core.Event) {
 	a, ok := From(e)
 	if !ok || s.url == "" {
