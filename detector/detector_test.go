@@ -2,15 +2,10 @@ package detector
 
 import (
 	"context"
-	"errors"
 	"net"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // node is one detector on the loopback, run until stopped.
@@ -153,66 +148,4 @@ func TestNewRefusesBadConfig(t *testing.T) {
 			t.Errorf("%+v was taken", cfg)
 		}
 	}
-}
-
-func TestWatchProcess(t *testing.T) {
-	cmd := exec.Command("sleep", "60")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended, err := WatchProcess(t.Context(), cmd.Process.Pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-ended:
-		t.Fatal("ended before it was killed")
-	default:
-	}
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-ended:
-	case <-time.After(10 * time.Second):
-		t.Fatal("its end was not seen")
-	}
-	pid := cmd.Process.Pid
-	_ = cmd.Wait()
-	if _, err := WatchProcess(t.Context(), pid); !errors.Is(err, unix.ESRCH) {
-		t.Fatalf("watching the dead: %v", err)
-	}
-}
-
-func TestWatchProcessStopsWithItsContext(t *testing.T) {
-	before := pidfds(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended, err := WatchProcess(ctx, os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	for limit := time.Now().Add(10 * time.Second); pidfds(t) > before; time.Sleep(time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatal("the pidfd is still open")
-		}
-	}
-	select {
-	case <-ended:
-		t.Fatal("this process is said to have ended")
-	default:
-	}
-}
-
-func pidfds(t *testing.T) (n int) {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if to, _ := os.Readlink("/proc/self/fd/" + e.Name()); strings.Contains(to, "pidfd") {
-			n++
-		}
-	}
-	return n
 }

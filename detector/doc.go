@@ -23,6 +23,6 @@
 // management network.
 //
 // Goroutines: Run owns two, the reader of the listening socket and the ticker that
-// sends and judges; both have ended when Run returns. WatchProcess owns one, which ends
-// with its context or the process.
+// sends and judges; both have ended when Run returns. A Process owns one, which ends
+// with the process or with Close.
 package detector

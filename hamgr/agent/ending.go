@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hamgr/hamgr/detector"
 	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
@@ -23,17 +24,18 @@ const (
 )
 
 // howItEnded says whether the guest's run is over and whether somebody wanted that. A
-// process that lives is a guest that lives, whatever libvirtd does at the moment; of one
-// that is gone libvirt knows whether it was asked to go, a moment later. dying: it is on
-// its way, by the look of it. pid 0: not known, so all is libvirt's word.
-func (a *Agent) howItEnded(ctx context.Context, name string, pid int, dying bool) rules.Guest {
+// process that lives is a guest that lives, whatever libvirtd does at the moment; one that
+// was killed did not end by request, which the kernel knows at once: libvirt ends a QEMU
+// by asking it. Of another that is gone libvirt knows a moment later. dying: it is on its
+// way, by the look of it. qemu nil: not known, so all is libvirt's word.
+func (a *Agent) howItEnded(ctx context.Context, name string, qemu *detector.Process, dying bool) rules.Guest {
 	ctx, cancel := context.WithTimeout(ctx, endingTimeout)
 	defer cancel()
-	for start := time.Now(); ctx.Err() == nil; {
-		if pid != 0 && domain.Alive(pid) && !a.panicked(name) {
-			if dying && time.Since(start) < dyingTimeout && sleep(ctx, endingPoll) == nil {
-				continue
-			}
+	if dying && endsWithin(ctx, qemu, dyingTimeout) && qemu.Killed() && !a.panicked(name) {
+		return rules.Crashed
+	}
+	for ctx.Err() == nil {
+		if qemu != nil && !qemu.HasEnded() && !a.panicked(name) {
 			return rules.Running
 		}
 		info, err := a.host.Lookup(ctx, name)
@@ -50,7 +52,7 @@ func (a *Agent) howItEnded(ctx context.Context, name string, pid int, dying bool
 		}
 		_ = sleep(ctx, endingPoll)
 	}
-	if pid == 0 {
+	if qemu == nil {
 		return rules.Unknown
 	}
 	return rules.Crashed
@@ -200,7 +202,7 @@ func (p *primary) unstickOnce(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, rescueTimeout)
 	defer cancel()
 	err := recoverGuest(ctx, p.agent.host, p.domain)
-	if err != nil && domain.Alive(p.pid) {
+	if err != nil && p.qemu != nil && !p.qemu.HasEnded() {
 		p.log.Warn("QEMU still does not leave its session", "err", err)
 		return false
 	}
@@ -208,12 +210,48 @@ func (p *primary) unstickOnce(ctx context.Context) bool {
 	return true
 }
 
-// diesWithin waits for a process's end. libvirt takes its time over a QEMU that is gone.
-func diesWithin(ctx context.Context, pid int, limit time.Duration) bool {
-	for end := time.Now().Add(limit); pid != 0 && domain.Alive(pid); {
-		if time.Now().After(end) || sleep(ctx, endingPoll) != nil {
-			return false
-		}
+// watchQEMU watches the process of a session until the next one's; pid 0: not known.
+func (p *primary) watchQEMU(pid int) (err error) {
+	p.forgetQEMU()
+	if pid != 0 {
+		p.qemu, err = detector.WatchProcess(pid)
 	}
-	return pid != 0
+	return err
+}
+
+func (p *primary) forgetQEMU() {
+	if p.qemu != nil {
+		p.qemu.Close()
+	}
+	p.qemu = nil
+}
+
+// errDied ends the session of a QEMU that has died.
+var errDied = errors.New("QEMU died")
+
+// cancelOnDeath ends a session at once; its monitor may take longer to notice.
+func (p *primary) cancelOnDeath(ctx context.Context, cancel context.CancelCauseFunc) {
+	if p.qemu == nil {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-p.qemu.Ended():
+		cancel(errDied)
+	}
+}
+
+// endsWithin waits for a process's end. libvirt takes its time over a QEMU that is gone.
+func endsWithin(ctx context.Context, qemu *detector.Process, limit time.Duration) bool {
+	if qemu == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	select {
+	case <-qemu.Ended():
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

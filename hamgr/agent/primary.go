@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/hamgr/hamgr/bufferqdisc"
+	"github.com/hamgr/hamgr/detector"
 	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
@@ -39,8 +40,8 @@ type primary struct {
 	adopt bool
 	// started is the generation under which the lost guest was started anew here.
 	started uint64
-	pid     int  // of the guest's QEMU in the last session
-	stuck   bool // it did not leave that when it was to
+	qemu    *detector.Process // of the guest in the last session; nil: there was none
+	stuck   bool              // it did not leave that when it was to
 }
 
 func newPrimary(a *Agent, p core.Protection, adopt bool) *primary {
@@ -61,6 +62,7 @@ func (p *primary) start(ctx context.Context) {
 		defer p.cancel()
 		probing.Go(func() { p.newProber().run(ctx) })
 		p.run(ctx)
+		p.forgetQEMU()
 	}()
 }
 
@@ -195,7 +197,7 @@ func (p *primary) sessionEnded(ctx context.Context, o core.Protection, cause err
 	if mutant.Is(mutant.SoloWithoutRaft) {
 		p.enterSolo(ctx, *now)
 	}
-	dying := errors.Is(cause, errHung) || errors.Is(cause, colo.ErrTruncated)
+	dying := errors.Is(cause, errHung) || errors.Is(cause, errDied) || errors.Is(cause, colo.ErrTruncated)
 	p.report(ctx, now, p.afterSession(*now, cause, dying))
 	p.await(ctx, now, wake)
 }
@@ -209,7 +211,7 @@ func (p *primary) afterSession(o core.Protection, cause error, dying bool) func(
 }
 
 func (p *primary) look(ctx context.Context, dying bool) rules.Guest {
-	return p.agent.howItEnded(ctx, p.domain, p.pid, dying)
+	return p.agent.howItEnded(ctx, p.domain, p.qemu, dying)
 }
 
 // report tells the cluster of something until it takes it or refuses it for good, or the

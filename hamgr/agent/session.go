@@ -72,7 +72,9 @@ func (p *primary) session(ctx context.Context, o core.Protection) error {
 	if err != nil {
 		return err
 	}
-	p.pid = info.PID
+	if err := p.watchQEMU(info.PID); err != nil {
+		return err
+	}
 	s := &session{p: p, order: o, info: info, ckpt: wire.NewCheckpoint(), synced: make(chan error, 1)}
 	defer s.tellers.Wait()
 	defer cancel(nil)
@@ -92,6 +94,7 @@ func (p *primary) session(ctx context.Context, o core.Protection) error {
 		return why(ctx, err)
 	}
 	watch.Go(func() { s.qemu.watch(ctx, func() { cancel(errHung) }) })
+	watch.Go(func() { p.cancelOnDeath(ctx, cancel) })
 	err = s.epochs(ctx)
 	switch cause := why(ctx, err); {
 	case errors.Is(err, errMoved):
@@ -99,7 +102,7 @@ func (p *primary) session(ctx context.Context, o core.Protection) error {
 	case errors.Is(cause, errHung) && p.isProtected():
 		p.endHung(info.PID)
 		return cause
-	case errors.Is(cause, colo.ErrTruncated) && diesWithin(ctx, info.PID, dyingSoon):
+	case errors.Is(cause, errDied), errors.Is(cause, colo.ErrTruncated) && endsWithin(context.WithoutCancel(ctx), p.qemu, dyingSoon):
 		return cause // there is nobody to take out of it
 	default:
 		return s.disarm(cause)
