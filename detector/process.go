@@ -1,16 +1,18 @@
 package detector
 
 import (
-	"bytes"
 	"fmt"
 	"os"
-	"strconv"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 const (
+	// dyingPoll is how often a process is looked at that has not ended.
+	dyingPoll = 10 * time.Millisecond
 	// reapLimit is for how long a process that has ended may wait for its parent.
 	reapLimit = 50 * time.Millisecond
 	reapPoll  = 500 * time.Microsecond
@@ -18,9 +20,16 @@ const (
 
 // Process is one process, watched by a pidfd (pidfd_open(2), Linux 5.10 for the
 // non-blocking kind), so that a later one with the same number is not mistaken for it.
+//
+// A pidfd speaks when the process is gone, with all its memory: for a large guest that
+// takes seconds. That all its threads are in their exit, and run no code of its own any
+// more, is seen before, by looking.
 type Process struct {
 	PID    int
 	f      *os.File
+	raw    syscall.RawConn
+	stat   *os.File // of the process, as long as it lives
+	closed atomic.Bool
 	ended  chan struct{}
 	known  chan struct{} // closed when status is what it will be
 	status unix.WaitStatus
@@ -29,37 +38,57 @@ type Process struct {
 
 // WatchProcess watches process pid until it ends or Close. One that is already gone is an
 // error that wraps unix.ESRCH.
-func WatchProcess(pid int) (*Process, error) {
+func WatchProcess(pid int) (_ *Process, err error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("detector: watch process %d: %w", pid, err)
 	}
 	p := &Process{PID: pid, f: os.NewFile(uintptr(fd), fmt.Sprintf("pidfd:%d", pid)), ended: make(chan struct{}), known: make(chan struct{})}
-	raw, err := p.f.SyscallConn()
+	if p.raw, err = p.f.SyscallConn(); err == nil {
+		p.stat, err = os.Open(p.proc("stat"))
+	}
 	if err != nil {
 		p.f.Close()
 		return nil, fmt.Errorf("detector: watch process %d: %w", pid, err)
 	}
-	go func() {
-		defer p.f.Close()
-		defer close(p.known)
-		// A pidfd is readable once its process has ended. The runtime's poller waits.
-		if raw.Read(readable) != nil {
-			return
-		}
-		early, ok := zombieStatus(fd, pid) // before its parent takes it away
-		close(p.ended)
-		if p.status, p.said = early, ok; !ok {
-			p.status, p.said = exitStatus(fd)
-		}
-	}()
+	go p.watch(fd)
 	return p, nil
 }
 
-// Close stops watching: Ended stays open if the process has not ended yet.
-func (p *Process) Close() { _ = p.f.SetReadDeadline(time.Unix(1, 0)) }
+// watch ends with the process or by Close.
+func (p *Process) watch(fd int) {
+	defer p.f.Close()
+	defer p.stat.Close()
+	defer close(p.known)
+	for !p.closed.Load() {
+		if p.f.SetReadDeadline(time.Now().Add(dyingPoll)) != nil {
+			return
+		}
+		// A pidfd is readable once its process has ended. The runtime's poller waits.
+		if p.raw.Read(readable) == nil {
+			early, ok := p.zombieStatus(fd) // before its parent takes it away
+			close(p.ended)
+			if p.status, p.said = early, ok; !ok {
+				p.status, p.said = exitStatus(fd)
+			}
+			return
+		}
+		if status, ok := p.dying(fd); ok {
+			p.status, p.said = status, true
+			close(p.ended)
+			return
+		}
+	}
+}
 
-// Ended is closed when the process has ended, at once and only then.
+// Close stops watching: Ended stays open if the process has not ended yet.
+func (p *Process) Close() {
+	p.closed.Store(true)
+	_ = p.f.SetReadDeadline(time.Unix(1, 0))
+}
+
+// Ended is closed when the process has ended, or was killed and will run no code of its
+// own any more: soon, and only then.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
 // HasEnded says that Ended is closed.
@@ -96,20 +125,9 @@ func readable(fd uintptr) bool {
 	return err == nil && n == 1
 }
 
-// zombieStatus reads the last field of proc_pid_stat(5), which is there until the parent
-// has waited for the process: that is for the pidfd to say, after the reading.
-func zombieStatus(fd, pid int) (unix.WaitStatus, bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil || unix.PidfdSendSignal(fd, 0, nil, 0) != nil {
-		return 0, false
-	}
-	fields := bytes.Fields(b[max(0, bytes.LastIndexByte(b, ')')):])
-	status, err := strconv.Atoi(string(fields[len(fields)-1]))
-	if err != nil || len(fields) < 2 || fields[1][0] != 'Z' {
-		return 0, false
-	}
-	return unix.WaitStatus(status), true
-}
+// present says that nobody has waited for the process yet, so that what /proc says under its
+// number is said of it.
+func present(fd int) bool { return unix.PidfdSendSignal(fd, 0, nil, 0) == nil }
 
 // exitStatus asks for what a pidfd keeps of a process that was waited for: Linux 6.15 and
 // later (PIDFD_INFO_EXIT in include/uapi/linux/pidfd.h). It waits for the parent.

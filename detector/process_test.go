@@ -130,3 +130,17 @@ func pidfds(t *testing.T) (n int) {
 	}
 	return n
 }
+
+// TestParseThread: a name may look like the end of one, and what is cut is no thread.
+func TestParseThread(t *testing.T) {
+	line := "7 (a) Z (b) R 1 7 7 0 -1 1077936132 0" + strings.Repeat(" 0", 41) + " 139\n"
+	got, ok := parseThread([]byte(line))
+	if want := (thread{'R', 1077936132, 139}); !ok || got != want || got.flags&pfExiting == 0 || got.status.Signal() != unix.SIGSEGV {
+		t.Errorf("%+v %t", got, ok)
+	}
+	for n := range len(line) - 5 {
+		if got, ok := parseThread([]byte(line[:n])); ok {
+			t.Fatalf("%q is %+v", line[:n], got)
+		}
+	}
+}

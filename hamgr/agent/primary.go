@@ -197,9 +197,16 @@ func (p *primary) sessionEnded(ctx context.Context, o core.Protection, cause err
 	if mutant.Is(mutant.SoloWithoutRaft) {
 		p.enterSolo(ctx, *now)
 	}
-	dying := errors.Is(cause, errHung) || errors.Is(cause, errDied) || errors.Is(cause, colo.ErrTruncated)
-	p.report(ctx, now, p.afterSession(*now, cause, dying))
+	p.reportEnd(ctx, o.Generation, cause)
 	p.await(ctx, now, wake)
+}
+
+// reportEnd tells the cluster why no checkpoints flow any more in a generation.
+func (p *primary) reportEnd(ctx context.Context, generation uint64, cause error) {
+	if now, _ := p.current(); now != nil && now.Generation == generation {
+		dying := errors.Is(cause, errHung) || errors.Is(cause, errDied) || errors.Is(cause, colo.ErrTruncated)
+		p.report(ctx, now, p.afterSession(*now, cause, dying))
+	}
 }
 
 // afterSession says what has become of the guest, and what to tell the cluster of it.

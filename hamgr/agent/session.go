@@ -61,8 +61,8 @@ type session struct {
 
 // session protects the guest until something fails or the order changes. On return
 // the guest runs, outside any session, and its output is as held as it was.
-func (p *primary) session(ctx context.Context, o core.Protection) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+func (p *primary) session(parent context.Context, o core.Protection) error {
+	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	var watch sync.WaitGroup
 	defer watch.Wait()
@@ -102,8 +102,9 @@ func (p *primary) session(ctx context.Context, o core.Protection) error {
 	case errors.Is(cause, errHung) && p.isProtected():
 		p.endHung(info.PID)
 		return cause
-	case errors.Is(cause, errDied), errors.Is(cause, colo.ErrTruncated) && endsWithin(context.WithoutCancel(ctx), p.qemu, dyingSoon):
-		return cause // there is nobody to take out of it
+	case errors.Is(cause, errDied), errors.Is(cause, colo.ErrTruncated) && endsWithin(parent, p.qemu, dyingSoon):
+		p.reportEnd(parent, o.Generation, cause) // now: to clear up takes the kernel 50 ms and more
+		return cause                             // there is nobody to take out of it
 	default:
 		return s.disarm(cause)
 	}

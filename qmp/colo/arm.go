@@ -63,12 +63,14 @@ func arm(ctx context.Context, c *qmp.Client, o Options, sink Sink, wrap func(net
 	if err := enable(ctx, c, v, o); err != nil {
 		return nil, err
 	}
+	silent := describe(ctx, c, false)
 	conn, err := migrate(ctx, c)
 	if err != nil {
 		return nil, joinCleanup(err, recoverFrom(ctx, c))
 	}
 	conn = wrap(conn)
 	s := &Session{client: c, conn: conn, in: newReader(conn, sink)}
+	s.in.silent = silent
 	if err := s.firstCopy(ctx, v); err != nil {
 		conn.Close()
 		return nil, joinCleanup(err, recoverFrom(ctx, c))
@@ -110,15 +112,23 @@ func wantRunning(ctx context.Context, c *qmp.Client) error {
 // firstCopy reads all of memory and waits until QEMU is ready for its first checkpoint.
 func (s *Session) firstCopy(ctx context.Context, v Version) error {
 	err := s.guard(ctx, func() error {
-		if err := s.in.precopy(); err != nil || !v.returnPath() {
+		if err := s.in.precopy(); err != nil {
 			return err
 		}
-		return s.shut()
+		if v.returnPath() {
+			if err := s.shut(); err != nil {
+				return err
+			}
+		}
+		if s.in.silent {
+			return s.skipDevices(ctx)
+		}
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return waitCOLO(ctx, s.client)
+	return s.waitCOLO(ctx)
 }
 
 // fdName is what QEMU knows its end of the socket pair by until the migration takes it.

@@ -2,7 +2,11 @@ package colo
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"os"
+	"time"
 )
 
 const (
@@ -18,11 +22,14 @@ const descPeek = 1 + 1 + 4 + len(`{"page_size"`) + len(`{"configuration"`)
 
 // devices skips the devices' state at the end of the first copy: a checkpoint brings its
 // own, and with a length. Here it has none, so it is skipped up to the description behind
-// it. Device state that looked like the beginning of one would end the session with
-// ErrProtocol, never pass for memory.
+// it, or else by skipDevices. Device state that looked like the beginning of a description
+// would end the session with ErrProtocol, never pass for memory.
 func (r *reader) devices() {
 	if !r.ended {
 		r.early()
+		return
+	}
+	if r.silent {
 		return
 	}
 	for start := r.off; r.err == nil; r.off++ {
@@ -38,6 +45,48 @@ func (r *reader) devices() {
 			return
 		}
 		r.in.Discard(1)
+	}
+}
+
+// quiet is how long the stream says nothing before QEMU is asked whether that was all.
+const quiet = 2 * time.Millisecond
+
+// skipDevices is for device state without a description behind it. Once QEMU is in its
+// session it sends nothing until it is answered: what has come by then was the state.
+func (s *Session) skipDevices(ctx context.Context) error {
+	defer s.conn.SetReadDeadline(time.Time{})
+	for start, last, over := s.in.off, byte(secFooter), false; ; {
+		if s.in.off-start > maxDeviceState {
+			s.in.wrong("more than %d bytes of device state", maxDeviceState)
+			return s.in.err
+		}
+		if err := s.conn.SetReadDeadline(time.Now().Add(quiet)); err != nil {
+			return err
+		}
+		_, err := s.in.in.Peek(1)
+		if n := s.in.in.Buffered(); n > 0 {
+			b, _ := s.in.in.Peek(n)
+			last = b[n-1]
+			s.in.in.Discard(n)
+			s.in.off += uint64(n)
+			continue
+		}
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			s.in.short(err, 1, "device state")
+			if now, err := queryStatus(ctx, s.client); err == nil && now.migration == "completed" {
+				return now.notInSession()
+			}
+			return s.in.err
+		case over && last != secEOF:
+			s.in.wrong("device state that ends with %#x, expected a zero byte", last)
+			return s.in.err
+		case over:
+			return nil
+		}
+		if over, err = s.inSession(ctx); err != nil {
+			return err
+		}
 	}
 }
 

@@ -25,5 +25,8 @@
 // All numbers are big-endian. The stream comes over one end of a socket pair whose other
 // end QEMU gets with getfd ("migrate fd:"), so QEMU needs no right to any path.
 //
+// A description of the devices' state in JSON would end the first copy, and grow in QEMU's
+// memory with each checkpoint; it is switched off (describe), and skipped where that fails.
+//
 // Everything QEMU marks unstable by the prefix x- is in unstable.go.
 package colo

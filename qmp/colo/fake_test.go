@@ -33,6 +33,7 @@ type fakeQEMU struct {
 	caps      map[string]bool
 	migration string
 	run       string
+	quieted   bool
 	commands  []string
 	downtime  int   // the parameter downtime-limit, ms
 	problem   error // the agent's answers were not the golden ones
@@ -88,6 +89,10 @@ func (q *fakeQEMU) command(name string, args json.RawMessage, files []*os.File) 
 	case "cont":
 		q.run = "running"
 		return nil, nil
+	case "qom-set":
+		if q.golden.silent {
+			return nil, q.setProperty(args)
+		}
 	}
 	return nil, &qmptest.Error{Class: "CommandNotFound", Desc: name}
 }
@@ -127,6 +132,18 @@ func (q *fakeQEMU) setParameters(args json.RawMessage) error {
 	}
 	err := json.Unmarshal(args, &in)
 	q.downtime = in.Downtime
+	return err
+}
+
+func (q *fakeQEMU) setProperty(args json.RawMessage) error {
+	var in struct {
+		Path, Property string
+		Value          bool
+	}
+	err := json.Unmarshal(args, &in)
+	if q.quieted = in.Value; in.Path != "/machine" || in.Property != "suppress-vmdesc" {
+		return errors.New("no such property")
+	}
 	return err
 }
 
@@ -222,7 +239,7 @@ func (q *fakeQEMU) wantOut(t *testing.T) {
 	q.work.Wait()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.caps["x-colo"] || q.caps["return-path"] || q.migration == "colo" || q.migration == "active" || q.run != "running" {
+	if q.quieted || q.caps["x-colo"] || q.caps["return-path"] || q.migration == "colo" || q.migration == "active" || q.run != "running" {
 		t.Errorf("QEMU is left in %q, %q, with %v", q.migration, q.run, q.caps)
 	}
 }
@@ -311,6 +328,42 @@ func TestTinySession(t *testing.T) {
 			t.Errorf("QEMU %d: %s", major, s)
 		}
 	}
+}
+
+// silent is a session without the description behind the first copy, whose devices' state
+// ends with these bytes.
+func silent(t *testing.T, g *golden, last ...byte) *golden {
+	t.Helper()
+	out := &golden{Version: g.Version, Turns: slices.Clone(g.Turns), silent: true}
+	all := g.Turns[0].data
+	for at := range len(all) - descPeek {
+		if isDesc(all[at:]) {
+			out.Turns[0].data = append(slices.Clone(all[:at]), last...)
+			return out
+		}
+	}
+	t.Fatal("the session has no description")
+	return nil
+}
+
+// TestSilentDevices: the end of the devices' state is found by QEMU's word.
+func TestSilentDevices(t *testing.T) {
+	for _, major := range []int{7, 10, 11} {
+		if s := play(t, silent(t, tiny(major), secEOF)); s.epochs != 4 {
+			t.Errorf("QEMU %d: %s", major, s)
+		}
+	}
+	q, c := newFake(t, silent(t, tiny(11), secFooter))
+	if _, err := Arm(within(t), c, Options{}, drain{}); !errors.Is(err, ErrProtocol) {
+		t.Errorf("devices' state without an end: %v", err)
+	}
+	q.wantOut(t)
+	q, c = newFake(t, silent(t, tiny(11), secEOF))
+	q.change = func(_ int, b []byte) []byte { return b[:len(b)-1] }
+	if _, err := Arm(within(t), c, Options{}, drain{}); !errors.Is(err, ErrTruncated) {
+		t.Errorf("QEMU that dies in its devices' state: %v", err)
+	}
+	q.wantOut(t)
 }
 
 // The limit must be 0 under emulation, however it was asked for.
@@ -485,7 +538,7 @@ func TestRecover(t *testing.T) {
 			}
 			var did []string
 			for _, c := range q.commands {
-				if !strings.HasPrefix(c, "query") {
+				if !strings.HasPrefix(c, "query") && c != "qom-set" {
 					did = append(did, c)
 				}
 			}

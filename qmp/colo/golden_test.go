@@ -25,6 +25,7 @@ import (
 type golden struct {
 	Version Version
 	Turns   []turn
+	silent  bool // without a description, see describe
 }
 
 type turn struct {

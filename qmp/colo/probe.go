@@ -75,6 +75,7 @@ func probeArgs(emulator string, kvm bool) []string {
 // process is a QEMU of our own. Its monitor is a socket pair, so it leaves no files.
 type process struct {
 	ctx     context.Context // ends when the process does
+	pid     int
 	monitor *net.UnixConn
 	stderr  tail
 	cancel  context.CancelCauseFunc
@@ -111,8 +112,10 @@ func (p *process) run(args []string, monitor *os.File, started chan<- error) {
 	cmd.Stderr = &p.stderr
 	cmd.WaitDelay = time.Second // should something else hold its stderr
 	err := cmd.Start()
-	started <- err
-	if err != nil {
+	if err == nil {
+		p.pid = cmd.Process.Pid
+	}
+	if started <- err; err != nil {
 		return
 	}
 	err = cmd.Wait()

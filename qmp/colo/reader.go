@@ -32,6 +32,7 @@ type reader struct {
 	block  int    // of the last page: the "continue" flag refers to it; -1 for none
 	ramID  uint32 // section number of ram
 	ended  bool   // the ram section of the first copy has ended
+	silent bool   // no description follows the devices' state
 	budget uint64 // pages to come at most before something is wrong
 	err    error
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +67,45 @@ func TestRealEpochs(t *testing.T) {
 		}
 		g.wantRunningFree(t)
 	}
+}
+
+// TestRealKeepsItsMemory: QEMU does not grow with the number of its checkpoints. One that
+// describes its devices would by 60 KiB and more with each.
+func TestRealKeepsItsMemory(t *testing.T) {
+	g := bootGuest(t, realContext(t))
+	g.waitCount(t, 10)
+	s, err := Arm(g.ctx, g.client, Options{}, drain{})
+	if err == nil {
+		err = s.Ready()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	const epochs, limit = 200, 4 << 20
+	g.epochs(t, s, drain{}, 50, nil)
+	before := g.anonymous(t)
+	g.epochs(t, s, drain{}, epochs, nil)
+	if grown := g.anonymous(t) - before; grown > limit {
+		t.Errorf("QEMU grew by %d KiB in %d checkpoints", grown>>10, epochs)
+	}
+	if err := s.Disarm(g.ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// anonymous is how much memory QEMU has of its own, in bytes.
+func (g *guest) anonymous(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(b), "RssAnon:")
+	kib, err := strconv.Atoi(strings.Fields(after)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib << 10
 }
 
 // TestRealNoWriteMissed begins many sessions, of a guest with so much memory that its first

@@ -76,19 +76,28 @@ func (s status) leftByUs() bool {
 }
 
 // waitCOLO waits until QEMU is in its session: after the first copy it takes a moment.
-func waitCOLO(ctx context.Context, c *qmp.Client) error {
+func (s *Session) waitCOLO(ctx context.Context) error {
 	for p := (poll{}); ; {
-		s, err := queryStatus(ctx, c)
-		if err != nil || s.migration == inCOLO {
+		if in, err := s.inSession(ctx); err != nil || in {
 			return err
 		}
-		if s.over() {
-			return fmt.Errorf("%w: after the first copy it went to %v", ErrUnsupported, s)
-		}
 		if err := p.wait(ctx); err != nil {
-			return fmt.Errorf("colo: QEMU did not get into its session after the first copy (%v): %w", s, err)
+			return fmt.Errorf("colo: QEMU did not get into its session after the first copy: %w", err)
 		}
 	}
+}
+
+// inSession says that QEMU is in its session, and not yet on its way there.
+func (s *Session) inSession(ctx context.Context) (bool, error) {
+	now, err := queryStatus(ctx, s.client)
+	if err == nil && now.over() {
+		err = now.notInSession()
+	}
+	return now.migration == inCOLO, err
+}
+
+func (s status) notInSession() error {
+	return fmt.Errorf("%w: after the first copy it went to %v", ErrUnsupported, s)
 }
 
 // poll spaces out questions for a state that has no event on a passthrough: 2 ms, then
