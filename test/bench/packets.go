@@ -21,7 +21,7 @@ func measurePackets(ctx context.Context, r *run) error {
 }
 
 const (
-	rateRounds = 5
+	rateRounds = 15 // single ones are far apart on a machine with two cores
 	rateWindow = time.Second
 	rateEpoch  = 10 * time.Millisecond
 )

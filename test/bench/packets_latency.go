@@ -12,25 +12,24 @@ import (
 
 const latencyPicture = "latency-cdf.png"
 
-// setting is a way to protect the guest, and how many clients ask it meanwhile: about as
-// many requests a second with each, as much as a guest under TCG answers at its ease.
+// setting is a way to protect the guest, how many clients ask it meanwhile, and for how
+// long, and as long without it. Few clients: answers that leave together wait for each
+// other. So the longer the epochs are, the longer it takes.
 type setting struct {
 	mode    core.Mode
 	epoch   time.Duration
 	clients int
+	window  time.Duration
 }
 
 var settings = []setting{
-	{core.Buffer, 5 * time.Millisecond, 3},
-	{core.Buffer, 10 * time.Millisecond, 4},
-	{core.Buffer, 25 * time.Millisecond, 6},
-	{core.Buffer, 50 * time.Millisecond, 12},
-	{core.Buffer, 100 * time.Millisecond, 24},
-	{core.Checkpoint, 25 * time.Millisecond, 6},
+	{core.Buffer, 5 * time.Millisecond, 3, 8 * time.Second},
+	{core.Buffer, 10 * time.Millisecond, 4, 8 * time.Second},
+	{core.Buffer, 25 * time.Millisecond, 6, 8 * time.Second},
+	{core.Buffer, 50 * time.Millisecond, 6, 16 * time.Second},
+	{core.Buffer, 100 * time.Millisecond, 8, 24 * time.Second},
+	{core.Checkpoint, 25 * time.Millisecond, 6, 8 * time.Second},
 }
-
-// settingWindow is how long the guest is asked in a setting, and as long without it.
-const settingWindow = 8 * time.Second
 
 // pictured is the epoch whose settings are in the picture.
 const pictured = 25 * time.Millisecond
@@ -76,12 +75,12 @@ func (p *pathLab) latencyOf(ctx context.Context, s setting, first uint64) (witho
 		clients = append(clients, c)
 	}
 	from := time.Now()
-	if err := wait(ctx, settingWindow); err != nil {
+	if err := wait(ctx, s.window); err != nil {
 		return nil, nil, err
 	}
 	unprotected := span{from, time.Now()}
 	var ends []time.Time
-	stats, err := p.protectedFor(ctx, settingWindow, func() error { ends = append(ends, time.Now()); return nil },
+	stats, err := p.protectedFor(ctx, s.window, func() error { ends = append(ends, time.Now()); return nil },
 		"--epoch", s.epoch.String(), "--mode", string(s.mode))
 	if err != nil {
 		return nil, nil, err
