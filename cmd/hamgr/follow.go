@@ -15,17 +15,24 @@ const (
 	followPoll = 50 * time.Millisecond
 	// followPatience is for how long the API may not answer while the copy goes on.
 	followPatience = 5 * time.Second
+	// followNext is for how long the cluster may have no next backup: it has one at once, or
+	// when the one it suspected is heard again.
+	followNext = 3 * time.Second
 	// progressStep is in percent, where no terminal overwrites the last line.
 	progressStep = 25
 )
 
-// follower shows the first copy's progress. A first copy that fails ends the protection:
-// the operator gets the cause, and nothing half-done stays.
+// follower shows the first copy's progress. A first copy that fails goes to the next backup
+// where the cluster may choose one; else it ends the protection: the operator gets the
+// cause, and nothing half-done stays.
 type follower struct {
 	*app
-	want  core.Protection // as it was when the copy began
-	limit time.Duration
-	shown int // percent
+	want   core.Protection // as it was when the copy began
+	pinned bool            // to its backup
+	limit  time.Duration
+	shown  int       // percent
+	alone  time.Time // since when there is no backup; zero: there is
+	cause  string    // of that
 }
 
 func (f *follower) run(ctx context.Context) (core.Protection, error) {
@@ -72,15 +79,31 @@ func (f *follower) judge(ctx context.Context, st api.ProtectionStatus) (done boo
 			f.say(st.Stats.SyncPercent)
 		}
 		return false, nil
+	case f.alone.IsZero():
+		f.alone, f.cause = time.Now(), st.Refused[f.want.Backup]
+		if f.cause == "" {
+			f.cause = st.Reason
+		}
 	}
-	return true, f.undo(ctx, st)
+	switch {
+	case !f.pinned && st.Phase == core.Syncing:
+		f.goOn(st.Protection)
+		return false, nil
+	case !f.pinned && time.Since(f.alone) < followNext:
+		return false, nil
+	}
+	return true, f.undo(ctx, f.cause)
 }
 
-func (f *follower) undo(ctx context.Context, st api.ProtectionStatus) error {
-	cause := st.Refused[f.want.Backup]
-	if cause == "" {
-		cause = st.Reason
-	}
+// goOn follows the copy to the next backup.
+func (f *follower) goOn(p core.Protection) {
+	f.endLine()
+	fmt.Fprintf(f.errOut, "%s: given up with %s: %s\n", p.Domain, f.want.Backup, f.cause)
+	f.want, f.shown, f.alone = p, 0, time.Time{}
+	f.say(0)
+}
+
+func (f *follower) undo(ctx context.Context, cause string) error {
 	advice := "it runs on as before, unprotected; see hamgr check on " + f.want.Backup
 	if err := f.client().Do(ctx, http.MethodDelete, protectionPath(f.want.Domain), nil, nil); err != nil && exitCode(err) != 3 {
 		advice = fmt.Sprintf("end the attempt with hamgr unprotect %s, which failed now: %v", f.want.Domain, err)

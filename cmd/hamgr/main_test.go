@@ -188,11 +188,28 @@ func TestProtectFails(t *testing.T) {
 			n.answers["GET /v1/status"] = []any{protection(core.Syncing, 1, nil), c.then}
 			n.answers["GET /v1/events"] = []any{[]core.Event{{Kind: core.Unprotect, Domain: "web1", Cause: "the guest was shut down"}}}
 			n.answers["DELETE /v1/protections/web1"] = []any{map[string]any{}}
-			n.want(t, 1, "", c.message, "protect", "web1")
+			n.want(t, 1, "", c.message, "protect", "web1", "--backup", "h2")
 			if got := n.count("DELETE /v1/protections/web1"); got != c.undone {
 				t.Errorf("unprotected %d times, want %d", got, c.undone)
 			}
 		})
+	}
+}
+
+// TestProtectGoesOn: without a pinned backup, one that fails is followed by the next.
+func TestProtectGoesOn(t *testing.T) {
+	full := func(p *api.ProtectionStatus) {
+		p.Backup, p.Refused = "", map[string]string{"h2": "its tmpfs is full"}
+	}
+	next := func(p *api.ProtectionStatus) { full(p); p.Backup = "h3" }
+	n := newNode(t)
+	n.answers["POST /v1/protections"] = []any{protection(core.Syncing, 1, nil).Protections[0].Protection}
+	n.answers["GET /v1/status"] = []any{protection(core.Syncing, 1, nil), protection(core.Solo, 2, full),
+		protection(core.Syncing, 3, next), protection(core.Protected, 3, next)}
+	n.want(t, 0, "web1 is protected: h1 -> h3\n", "web1: copying memory from h1 to h2\nweb1: given up with h2: its tmpfs is full\nweb1: copying memory from h1 to h3\n",
+		"protect", "web1")
+	if n.count("DELETE /v1/protections/web1") != 0 {
+		t.Error("it was undone")
 	}
 }
 

@@ -41,7 +41,7 @@ func (a *app) protect() *cobra.Command {
 				return err
 			}
 			if wait {
-				f := follower{app: a, want: p, limit: limit}
+				f := follower{app: a, want: p, pinned: q.Backup != "", limit: limit}
 				if p, err = f.run(cmd.Context()); err != nil {
 					return err
 				}

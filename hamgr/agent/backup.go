@@ -44,6 +44,7 @@ type backup struct {
 const (
 	standbyTimeout = 20 * time.Second
 	catchUpTimeout = 3 * time.Second
+	fencedTimeout  = 10 * time.Second
 	restoreTimeout = 10 * time.Second
 )
 
@@ -121,6 +122,9 @@ func (b *backup) prepare(ctx context.Context) error {
 		return err
 	}
 	h := b.hello
+	if err := b.agent.awaitFenced(ctx, h.Domain); err != nil {
+		return err
+	}
 	if err := b.agent.notes.write(h.Domain, core.Note{UUID: h.UUID, Generation: h.Generation, Primary: h.Primary, Backup: b.agent.cfg.Node}); err != nil {
 		return err
 	}
@@ -156,6 +160,25 @@ func (a *Agent) mayBackUp(ctx context.Context, h wire.Hello) error {
 		return &wire.RefusedError{Code: wire.CodeStale, Text: fmt.Sprintf("generation %d of %s, now %d", h.Generation, h.Domain, st.Protections[h.Domain].Generation)}
 	}
 	return checkMemory(a.cfg.MemoryDir, h.MemoryBytes)
+}
+
+// awaitFenced waits until the job that this node had for a domain as its primary is over:
+// what ends a copy of that name must not find the standby.
+func (a *Agent) awaitFenced(ctx context.Context, name string) error {
+	a.mu.Lock()
+	job := a.primaries[name]
+	a.mu.Unlock()
+	if job == nil {
+		return nil
+	}
+	select {
+	case <-job.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(fencedTimeout):
+		return &wire.RefusedError{Code: wire.CodeStandby, Text: fmt.Sprintf("%s has not ended its own copy of %s yet, from when it was the primary", a.cfg.Node, name)}
+	}
 }
 
 // dropOlder ends the replica of an earlier generation.

@@ -154,6 +154,9 @@ func (p *primary) run(ctx context.Context) {
 
 func (p *primary) duty(ctx context.Context, o *core.Protection) rules.Duty {
 	if o != nil {
+		if d := rules.Primary(p.agent.cfg.Node, *o, p.adopt, rules.Unknown); d == rules.Fence {
+			return d // whatever has become of it, which libvirt may take its time to say
+		}
 		return rules.Primary(p.agent.cfg.Node, *o, p.adopt, p.look(ctx, false))
 	}
 	p.mu.Lock()
