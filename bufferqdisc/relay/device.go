@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"unsafe"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/vishvananda/netlink"
@@ -105,18 +106,29 @@ func (d *device) link() netlink.Link {
 	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: d.name, Index: d.index}}
 }
 
-// read is EAGAIN when nothing waits. The packet is valid until buf is used again.
+// read is EAGAIN when nothing waits. The packet is valid until buf is used again. Neither
+// read nor write ever waits, so neither tells Go's scheduler, which would take as long.
 func (d *device) read(buf []byte) ([]byte, error) {
 	for {
-		if k, err := unix.Read(d.fd, buf); err != unix.EINTR {
-			return buf[:max(0, k)], err
+		k, _, err := unix.RawSyscall(unix.SYS_READ, uintptr(d.fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
+		switch err {
+		case 0:
+			return buf[:k], nil
+		case unix.EINTR:
+		default:
+			return nil, err
 		}
 	}
 }
 
 func (d *device) write(p []byte) error {
 	for {
-		if _, err := unix.Write(d.fd, p); err != unix.EINTR {
+		_, _, err := unix.RawSyscall(unix.SYS_WRITE, uintptr(d.fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		switch err {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default:
 			return err
 		}
 	}

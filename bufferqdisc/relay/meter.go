@@ -56,12 +56,12 @@ type level struct{ packets, bytes uint64 }
 
 func (m *meter) now() level { return level{m.shared().in.Load(), m.shared().inBytes.Load()} }
 
-// took notes a packet that was read. It never passes a level: a frame may have grown by a
+// took notes packets that were read. It never passes a level: a frame may have grown by a
 // VLAN tag on its way, and more out than in would look like no room at all.
-func (m *meter) took(bytes int, upTo level) {
+func (m *meter) took(read, upTo level) {
 	s := m.shared()
-	s.out.Store(min(s.out.Load()+1, upTo.packets))
-	s.outBytes.Store(min(s.outBytes.Load()+uint64(bytes), upTo.bytes))
+	s.out.Store(min(s.out.Load()+read.packets, upTo.packets))
+	s.outBytes.Store(min(s.outBytes.Load()+read.bytes, upTo.bytes))
 }
 
 // empty notes that all of a level was read, or is lost.

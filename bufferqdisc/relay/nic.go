@@ -56,7 +56,12 @@ func (n *nic) end(epoch uint64) error {
 
 // letGo sends all packets up to and including an epoch. At its end so much had come in.
 func (n *nic) letGo(epoch uint64, upTo level) (err error) {
+	var t tally
+	defer func() { n.r.settle(&t, upTo) }()
 	for n.next <= epoch {
+		if t.packets == tallyMost {
+			n.r.settle(&t, upTo)
+		}
 		p, e := n.hold.read(n.r.buf)
 		if e == unix.EAGAIN && mutant.Is(mutant.SecondBuffer) {
 			return err
@@ -68,8 +73,7 @@ func (n *nic) letGo(epoch uint64, upTo level) (err error) {
 			n.next = epoch + 1
 			continue
 		}
-		n.r.meter.took(len(p)-vnetLen, upTo)
-		if e := n.send(p); e != nil {
+		if e := n.send(p, &t); e != nil {
 			err = e
 		}
 	}
@@ -78,7 +82,12 @@ func (n *nic) letGo(epoch uint64, upTo level) (err error) {
 
 // letAllGo sends all there is, of whichever epoch.
 func (n *nic) letAllGo() (err error) {
+	var t tally
+	defer func() { n.r.settle(&t, n.r.meter.now()) }()
 	for range maxDrain {
+		if t.packets == tallyMost {
+			n.r.settle(&t, n.r.meter.now())
+		}
 		p, e := n.hold.read(n.r.buf)
 		if e == unix.EAGAIN {
 			return err
@@ -89,8 +98,7 @@ func (n *nic) letAllGo() (err error) {
 		if _, ok := n.r.marker.ends(p); ok {
 			continue
 		}
-		n.r.meter.took(len(p)-vnetLen, n.r.meter.now())
-		if e := n.send(p); e != nil {
+		if e := n.send(p, &t); e != nil {
 			err = e
 		}
 	}
@@ -99,19 +107,19 @@ func (n *nic) letAllGo() (err error) {
 
 // send writes a packet out. The error says that the release TAP takes none any more; one
 // packet that the kernel refuses is lost as any network loses packets, and counted.
-func (n *nic) send(p []byte) error {
+func (n *nic) send(p []byte, t *tally) error {
 	err := error(hook.ErrCut)
 	if !n.r.cut.Load() {
 		err = n.release.write(p)
 	}
 	bytes := uint64(len(p) - vnetLen)
+	t.packets++
+	t.bytes += bytes
 	if err == nil {
-		n.r.count.released.Add(1)
-		n.r.count.releasedBytes.Add(bytes)
 		return nil
 	}
-	n.r.count.dropped.Add(1)
-	n.r.count.droppedBytes.Add(bytes)
+	t.dropped++
+	t.droppedBytes += bytes
 	if errors.Is(err, unix.EBADFD) || errors.Is(err, unix.EIO) {
 		return fmt.Errorf("%w: write %s: %w", hook.ErrLost, n.release.name, err)
 	}

@@ -9,6 +9,23 @@ import (
 // counters are of packets that were read.
 type counters struct{ released, releasedBytes, dropped, droppedBytes atomic.Uint64 }
 
+// tally counts packets that were read, dropped ones among them, until they are settled:
+// what counts is read by the programs on another CPU at each packet.
+type tally struct{ packets, bytes, dropped, droppedBytes uint64 }
+
+// tallyMost is how many packets may wait to be settled: so much less may be held.
+const tallyMost = 64
+
+// settle counts what was read, of what had come in up to a level, and empties the tally.
+func (r *Relay) settle(t *tally, upTo level) {
+	r.meter.took(level{t.packets, t.bytes}, upTo)
+	r.count.released.Add(t.packets - t.dropped)
+	r.count.releasedBytes.Add(t.bytes - t.droppedBytes)
+	r.count.dropped.Add(t.dropped)
+	r.count.droppedBytes.Add(t.droppedBytes)
+	*t = tally{}
+}
+
 // Stats may be called at any time.
 func (r *Relay) Stats() hook.Stats {
 	r.mu.Lock()
