@@ -15,7 +15,7 @@ import (
 
 // The defaults of Config.
 const (
-	DefaultInterval     = 20 * time.Millisecond
+	DefaultInterval     = 10 * time.Millisecond
 	DefaultTimeout      = 250 * time.Millisecond
 	DefaultProcessGrace = 8 * time.Second
 )
@@ -30,7 +30,7 @@ type Config struct {
 
 	Interval     time.Duration // between two heartbeats; DefaultInterval if 0
 	Timeout      time.Duration // of silence until a peer is suspected at the latest; DefaultTimeout if 0
-	Floor        time.Duration // the same at the earliest, of a regular peer; 5 Interval if 0
+	Floor        time.Duration // the same at the earliest, of a regular peer; 8 Interval if 0
 	Detour       time.Duration // the same, of a peer that is heard on the second path; judge.DefaultDetour if 0
 	ProcessGrace time.Duration // for a peer's hamgr to come back on a living host; DefaultProcessGrace if 0
 
@@ -83,7 +83,7 @@ func New(cfg Config) (*Detector, error) {
 		cfg.Timeout = DefaultTimeout
 	}
 	if cfg.Floor == 0 {
-		cfg.Floor = 5 * cfg.Interval
+		cfg.Floor = 8 * cfg.Interval
 	}
 	if cfg.Detour == 0 {
 		cfg.Detour = judge.DefaultDetour
@@ -246,7 +246,7 @@ func (d *Detector) beat(ctx context.Context) {
 }
 
 // looks is how often in an interval this node judges: a vote that has changed is sent at once.
-const looks = 4
+const looks = 2
 
 // once judges, then tells everybody if it is time or there is news. Sending a datagram
 // does not block for longer than the kernel needs to queue it.

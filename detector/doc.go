@@ -1,6 +1,6 @@
 // Package detector says which hosts are alive.
 //
-// Every node sends every other a small UDP heartbeat (20 ms apart by default) that
+// Every node sends every other a small UDP heartbeat (10 ms apart by default) that
 // also carries whom the sender suspects. From what arrives, and from what the kernels
 // in between answer, each node makes a state per peer: alive, silent, process-down (package
 // judge, which is pure; this package is its sockets and its clock).

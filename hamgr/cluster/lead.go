@@ -43,15 +43,18 @@ func (c *Cluster) RunLeader(ctx context.Context, sight Sight, memoryFree func() 
 	l := &leader{Cluster: c, sight: sight, memoryFree: memoryFree, paused: map[string]time.Time{}}
 	var h hurry
 	defer h.end(c)
+	var a aside
 	for {
 		seen := sight.Changed()
 		if !c.IsLeader() {
+			a = aside{next: a.next}
 			h.look(c, sight, time.Now())
 		} else {
 			h.end(c)
 			c.lead(time.Now())
 			if !sight.SelfIsolated() {
 				l.round(ctx)
+				a.look(ctx, c, sight, time.Now())
 			}
 		}
 		select {

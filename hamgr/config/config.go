@@ -74,7 +74,7 @@ func Default() Config {
 		Node: host, DataDir: "/var/lib/hamgr", Socket: "/run/hamgr/hamgr.sock", RunDir: "/run/hamgr",
 		LibvirtURI: "qemu:///system", MemoryDir: "/dev/shm/hamgr", Epoch: 25 * time.Millisecond, Cluster: "hamgr",
 		SyncMiB:   400, // a third of 10 Gbit/s: the checkpoints of other guests go the same way
-		Heartbeat: Heartbeat{Interval: 20 * time.Millisecond, Timeout: 250 * time.Millisecond, Detour: time.Second, Grace: 8 * time.Second},
+		Heartbeat: Heartbeat{Interval: 10 * time.Millisecond, Timeout: 250 * time.Millisecond, Detour: time.Second, Grace: 8 * time.Second},
 		// A leader that dies is replaced within twice the first, of which one try may fail: then
 		// there is one when the heartbeats' timeout has passed, which decides nothing by itself.
 		Raft: Raft{Heartbeat: 100 * time.Millisecond, Election: 100 * time.Millisecond,

@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +26,9 @@ func TestGuestPanics(t *testing.T) {
 				t.Fatal(text, err)
 			}
 			before := protectedAfter(t, b, 0)
-			if text, err := b.Get(ctx, "/panic"); err == nil {
+			soon, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			if text, err := b.Get(soon, "/panic"); err == nil {
 				t.Fatalf("the guest answers: %s", text)
 			}
 			s, err := b.WaitStatus(ctx, "h3", time.Minute, "g1 "+string(phase), func(_ api.Status, g *api.ProtectionStatus) bool {
