@@ -28,7 +28,7 @@ mount -t proc proc "$root/proc"
 chroot "$root" apt-get update
 chroot "$root" apt-get install -y --no-install-recommends -t trixie-backports qemu-system-x86 seabios ipxe-qemu
 chroot "$root" apt-get install -y --no-install-recommends libvirt-daemon libvirt-daemon-driver-qemu \
-  libvirt-clients libvirt-daemon-system iproute2 procps iputils-ping tcpdump kmod user-mode-linux
+  libvirt-clients libvirt-daemon-system iproute2 procps iputils-ping tcpdump kmod e2fsprogs user-mode-linux
 modules=$(basename "$root"/usr/lib/uml/modules/*)
 mkdir -p "$root/usr/lib/modules"
 ln -s "../uml/modules/$modules" "$root/usr/lib/modules/$modules"

@@ -69,7 +69,7 @@ func TestManagerReplaced(t *testing.T) {
 func TestManagerLosesItsDisk(t *testing.T) {
 	b, c := protectedGuest(t)
 	ctx := t.Context()
-	if out, err := b.Host("h2").Exec(ctx, "rm", "-rf", DataDir); err != nil {
+	if out, err := b.Host("h2").Exec(ctx, "find", DataDir, "-mindepth", "1", "-delete"); err != nil {
 		t.Fatal(out, err)
 	}
 	kill(t, b, "h2", "^/opt/hamgr/bin/hamgr serve")

@@ -125,7 +125,7 @@ func wipe(t *testing.T, b *Bed) {
 		kill(t, b, h, "^/opt/hamgr/bin/hamgr serve")
 	}
 	for _, h := range b.hosts {
-		if text, err := b.Host(h).Exec(t.Context(), "rm", "-r", DataDir); err != nil {
+		if text, err := b.Host(h).Exec(t.Context(), "find", DataDir, "-mindepth", "1", "-delete"); err != nil {
 			t.Fatal(text, err)
 		}
 	}

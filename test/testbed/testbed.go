@@ -83,7 +83,7 @@ func Up(ctx context.Context, o Options) (*Bed, error) {
 		Binds: append([]lab.Bind{{From: filepath.Join(out, "bin"), To: "/opt/hamgr/bin"}, {From: filepath.Join(out, "guest"), To: "/opt/hamgr/guest"},
 			{From: filepath.Join(out, "etc"), To: "/etc/hamgr"}}, o.Binds...),
 		Services: func(host string) []lab.Service {
-			return services(host, strings.Join(managers[:voters], ","), o.Serve)
+			return services(o.Kind, host, strings.Join(managers[:voters], ","), o.Serve)
 		},
 	})
 	if err != nil {
@@ -111,10 +111,19 @@ func configure(dir string, o Options) error {
 }
 
 // DataDir is hamgr's on every host. The directory of a host's logs outlives a loss of power,
-// as disks do; its root file system does not.
+// as disks do; its root file system does not. A host with a kernel of its own has a file
+// system of its own there.
 const DataDir = "/var/log/lab/data"
 
-func services(host, managers string, serve func([]string) []string) []lab.Service {
+// withDisk runs a program once DataDir is a disk.
+const withDisk = `set -e
+disk=/var/log/lab/disk
+test -e $disk || { truncate -s 1G $disk.new; mkfs.ext4 -q $disk.new; mv $disk.new $disk; }
+mkdir -p ` + DataDir + `
+mountpoint -q ` + DataDir + ` || mount -o loop $disk ` + DataDir + `
+exec "$@"`
+
+func services(kind lab.Kind, host, managers string, serve func([]string) []string) []lab.Service {
 	if host == "client" {
 		return []lab.Service{{Name: "inspector", Args: []string{"/opt/hamgr/bin/inspector", "/var/log/lab/alarms.jsonl"}}}
 	}
@@ -122,6 +131,9 @@ func services(host, managers string, serve func([]string) []string) []lab.Servic
 		"--managers", managers, "--inspector", "http://10.77.0.100:12345", "--data", DataDir}
 	if serve != nil {
 		args = serve(args)
+	}
+	if kind == lab.UML {
+		args = append([]string{"/bin/sh", "-c", withDisk, "disk"}, args...)
 	}
 	return []lab.Service{{Name: "hamgr", Args: args}}
 }
