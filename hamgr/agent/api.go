@@ -21,6 +21,7 @@ type DomainInfo struct {
 	MemoryBytes uint64   `json:"memory_bytes"`
 	QEMUVersion string   `json:"qemu_version"`
 	Emulator    string   `json:"emulator"`
+	KVM         bool     `json:"kvm"`
 	Problems    []string `json:"problems"` // why it cannot be protected
 }
 
@@ -31,6 +32,7 @@ type BackupRequest struct {
 	MemoryBytes uint64 `json:"memory_bytes"`
 	QEMUVersion string `json:"qemu_version"`
 	Emulator    string `json:"emulator"`
+	KVM         bool   `json:"kvm"` // it does not run under emulation
 }
 
 // CheckResult is one line of hamgr check.
@@ -61,7 +63,7 @@ func (a *Agent) Domain(ctx context.Context, name string) (DomainInfo, error) {
 		return DomainInfo{}, err
 	}
 	d := DomainInfo{Name: i.Name, UUID: i.UUID, Running: i.State == "running", State: i.State, MemoryBytes: i.MemoryBytes,
-		QEMUVersion: i.QEMUVersion, Emulator: i.Emulator, Problems: i.Problems()}
+		QEMUVersion: i.QEMUVersion, Emulator: i.Emulator, KVM: i.KVM, Problems: i.Problems()}
 	if d.Running {
 		r, err := a.probes.probe(ctx, i.Emulator, i.KVM)
 		if err != nil {
@@ -98,7 +100,7 @@ func (a *Agent) BackupCheck(ctx context.Context, r BackupRequest) error {
 	case err != nil && !errors.Is(err, domain.ErrNoDomain):
 		return err
 	}
-	p, err := a.probes.probe(ctx, r.Emulator, false)
+	p, err := a.probes.probe(ctx, r.Emulator, r.KVM)
 	if err == nil && p.Version != r.QEMUVersion {
 		return fmt.Errorf("QEMU is %s on %s and %s under the guest; install the same on both", p.Version, a.cfg.Node, r.QEMUVersion)
 	}
@@ -118,7 +120,10 @@ func (a *Agent) Stats() map[string]Stats {
 	return out
 }
 
-const emulatorPath = "/usr/bin/qemu-system-x86_64"
+const (
+	emulatorPath = "/usr/bin/qemu-system-x86_64"
+	kvmPath      = "/dev/kvm"
+)
 
 // Check is the preflight of this node.
 func (a *Agent) Check(ctx context.Context) []CheckResult {
@@ -140,11 +145,15 @@ func (a *Agent) Check(ctx context.Context) []CheckResult {
 		err = nil
 	}
 	add("libvirt", err, "answers", "start libvirtd, or give --libvirt another URI")
-	r, err := a.probes.probe(ctx, emulatorPath, false)
+	kvm, how := unix.Access(kvmPath, unix.R_OK|unix.W_OK) == nil, "under emulation"
+	if kvm {
+		how = "with KVM"
+	}
+	r, err := a.probes.probe(ctx, emulatorPath, kvm)
 	if err == nil && !r.OK {
 		err = errors.New(r.Missing)
 	}
-	add("qemu", err, r.Version+" runs COLO checkpoints", r.Advice)
+	add("qemu", err, r.Version+" runs COLO checkpoints "+how, r.Advice)
 	buffer := "plug: this kernel has sch_plug and ifb"
 	if err = plug.Probe(); err != nil {
 		err, buffer = unix.Access("/dev/net/tun", unix.R_OK), "relay: this kernel has no sch_plug or ifb, but tun"

@@ -28,7 +28,7 @@ func (s *Server) chooseBackup(ctx context.Context, st core.State, p core.Protect
 			continue
 		}
 		err := s.peer(st.Nodes[n].Addr).Do(ctx, http.MethodPost, "/v1/agent/backup-check", BackupRequest{
-			Domain: p.Domain, UUID: info.UUID, MemoryBytes: info.MemoryBytes, QEMUVersion: info.QEMUVersion, Emulator: info.Emulator}, nil)
+			Domain: p.Domain, UUID: info.UUID, MemoryBytes: info.MemoryBytes, QEMUVersion: info.QEMUVersion, Emulator: info.Emulator, KVM: info.KVM}, nil)
 		if err == nil {
 			return n, nil
 		}
