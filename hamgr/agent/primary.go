@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc"
 	"github.com/hamgr/hamgr/detector"
@@ -38,6 +39,7 @@ type primary struct {
 	wake  chan struct{} // closed at each change of order
 	out   output
 	adopt bool
+	fresh time.Time // until then a guest that was restored here has the host for itself
 	// started is the generation under which the lost guest was started anew here.
 	started uint64
 	qemu    *detector.Process // of the guest in the last session; nil: there was none

@@ -89,6 +89,9 @@ func (a *Agent) lead(ctx context.Context, p core.Protection, adopt bool) {
 		}
 		job = newPrimary(a, p, adopt)
 		job.out.gate = r.gate
+		if restored {
+			job.fresh = time.Now().Add(freshFor)
+		}
 		delete(a.restored, p.Domain)
 		a.primaries[p.Domain] = job
 		job.start(ctx)

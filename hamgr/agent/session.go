@@ -28,6 +28,9 @@ const (
 	// captureTimeout bounds the time a guest stays stopped: the watchdog of I6.
 	captureTimeout = 5 * time.Second
 	helloTimeout   = 30 * time.Second
+	// freshFor is for how long after a failover a guest answers what has waited for it before
+	// its memory is copied again: the copy takes a core and more from it.
+	freshFor       = 400 * time.Millisecond
 	precopyTimeout = 10 * time.Minute
 )
 
@@ -68,6 +71,9 @@ func (p *primary) session(parent context.Context, o core.Protection) error {
 	defer watch.Wait()
 	defer cancel(nil)
 	watch.Go(func() { p.cancelOnChange(ctx, cancel, o) })
+	if err := sleep(ctx, time.Until(p.fresh)); err != nil {
+		return why(ctx, err)
+	}
 	info, err := p.agent.host.Lookup(ctx, o.Domain)
 	if err != nil {
 		return err
