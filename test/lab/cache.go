@@ -51,6 +51,24 @@ func (t tree) get(ctx context.Context, progress io.Writer) (string, error) {
 	return root, t.build(ctx, root, progress)
 }
 
+// Kept runs f on a directory of that name in the cache, one process at a time.
+func Kept(ctx context.Context, name string, f func(dir string) error) error {
+	cache, err := CacheDir()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(cache, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	unlock, err := lock(ctx, dir+".lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return f(dir)
+}
+
 func built(root string) bool {
 	_, err := os.Stat(root)
 	return err == nil

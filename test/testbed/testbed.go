@@ -119,8 +119,10 @@ const DataDir = "/var/log/lab/data"
 const withDisk = `set -e
 disk=/var/log/lab/disk
 test -e $disk || { truncate -s 1G $disk.new; mkfs.ext4 -q $disk.new; mv $disk.new $disk; }
+modprobe loop
+test -e /dev/loop0 || mknod /dev/loop0 b 7 0
 mkdir -p ` + DataDir + `
-mountpoint -q ` + DataDir + ` || mount -o loop $disk ` + DataDir + `
+mountpoint -q ` + DataDir + ` || mount -o loop=/dev/loop0 $disk ` + DataDir + `
 exec "$@"`
 
 func services(kind lab.Kind, host, managers string, serve func([]string) []string) []lab.Service {
@@ -138,8 +140,49 @@ func services(kind lab.Kind, host, managers string, serve func([]string) []strin
 	return []lab.Service{{Name: "hamgr", Args: args}}
 }
 
+// buildAll puts programs and the guest where the hosts see them. What is of no test's own
+// is kept in the lab's cache: the go command links only what has changed.
 func buildAll(ctx context.Context, out string, p lab.Paths, o Options) error {
 	os.RemoveAll(filepath.Join(out, "logs"))
+	if o.Tags != "" {
+		return build(ctx, out, p, o)
+	}
+	return lab.Kept(ctx, "programs", func(dir string) error {
+		if err := build(ctx, dir, p, o); err != nil {
+			return err
+		}
+		for _, part := range []string{"bin", "guest"} {
+			if err := copyFiles(filepath.Join(dir, part), filepath.Join(out, part)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// copyFiles makes new files: another test may change the old ones.
+func copyFiles(from, to string) error {
+	files, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(filepath.Join(from, f.Name()))
+		if err != nil {
+			return err
+		}
+		os.Remove(filepath.Join(to, f.Name()))
+		if err := os.WriteFile(filepath.Join(to, f.Name()), b, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func build(ctx context.Context, out string, p lab.Paths, o Options) error {
 	static := []string{"test/inspector", "test/guest/cmd/ledgerclient"}
 	for _, pkg := range slices.Concat([]string{"cmd/hamgr"}, o.Programs, static) {
 		cmd := exec.CommandContext(ctx, "go", "build", "-tags", "libvirt_dlopen,"+o.Tags, "-o", filepath.Join(out, "bin", filepath.Base(pkg)), "github.com/hamgr/hamgr/"+pkg)
