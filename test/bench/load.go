@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -19,6 +20,7 @@ func burn(ctx context.Context, d time.Duration) error {
 	var all []*exec.Cmd
 	for range runtime.NumCPU() {
 		c := exec.CommandContext(ctx, "timeout", fmt.Sprint(d.Seconds()), "sh", "-c", "while :; do :; done")
+		c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) } // which it hands on to the loop
 		if err := c.Start(); err != nil {
 			return errors.Join(err, endAll(all))
 		}
