@@ -57,9 +57,9 @@ func WatchProcess(pid int) (_ *Process, err error) {
 
 // watch ends with the process or by Close.
 func (p *Process) watch(fd int) {
+	defer close(p.known)
 	defer p.f.Close()
 	defer p.stat.Close()
-	defer close(p.known)
 	for !p.closed.Load() {
 		if p.f.SetReadDeadline(time.Now().Add(dyingPoll)) != nil {
 			return

@@ -108,10 +108,9 @@ func TestWatchProcessUntilClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Close()
-	for limit := time.Now().Add(10 * time.Second); pidfds(t) > before; time.Sleep(time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatal("the pidfd is still open")
-		}
+	<-p.known
+	if pidfds(t) > before {
+		t.Fatal("the pidfd is still open")
 	}
 	if p.HasEnded() || p.Killed() {
 		t.Fatal("this process is said to have ended")

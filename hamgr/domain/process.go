@@ -23,9 +23,6 @@ func qemuPID(name string) int {
 	return pid
 }
 
-// Alive says that a process runs.
-func Alive(pid int) bool { return alive(pid) }
-
 // alive says that a process runs: one that has ended and was not waited for does not.
 func alive(pid int) bool {
 	b, err := os.ReadFile(procPath(pid, "stat"))
