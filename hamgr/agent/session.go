@@ -293,6 +293,7 @@ func (s *session) capture(ctx context.Context, n uint64, o core.Protection) (end
 	ctx, cancel := context.WithTimeout(ctx, captureTimeout)
 	defer cancel()
 	s.ckpt.Reset(n)
+	s.sender.Begin(s.ckpt)
 	asked, stopped := time.Now(), time.Time{}
 	state, err := s.colo.Capture(ctx, func() (err error) {
 		stopped = time.Now()

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // Page is one page record. Data is nil for a fill.
@@ -40,12 +41,16 @@ func ParsePages(p []byte, yield func(Page) error) error {
 	return nil
 }
 
-const slabSize = 1 << 20
+// slabSize is a PAGES frame's at most: small, since a frame of a checkpoint is on its way
+// to the backup while the next one fills.
+const slabSize = 64 << 10
 
 // Pages collects page records in slabs that are laid out as PAGES frames.
 type Pages struct {
-	slabs [][]byte // each begins with room for a frame header
-	used  int      // slabs[:used] hold records
+	slabs [][]byte          // each begins with room for a frame header
+	used  int               // slabs[:used] hold records
+	gone  int               // slabs[:gone] were given away
+	full  func(slab []byte) // may be nil; is given each slab that has no more room
 	count int
 	zero  int
 }
@@ -66,10 +71,10 @@ func (p *Pages) Bytes() (n int) {
 
 // Reset forgets the records and keeps memory for about as many again.
 func (p *Pages) Reset() {
-	if p.used < len(p.slabs)/4 && len(p.slabs) > 8 {
+	if p.used < len(p.slabs)/4 && len(p.slabs) > 128 {
 		p.slabs = p.slabs[: len(p.slabs)/2 : len(p.slabs)/2]
 	}
-	p.used, p.count, p.zero = 0, 0, 0
+	p.used, p.gone, p.count, p.zero = 0, 0, 0, 0
 }
 
 // Add appends a page; data is copied.
@@ -101,6 +106,10 @@ func (p *Pages) slab(n int) *[]byte {
 		if s := &p.slabs[p.used-1]; len(*s)+n <= cap(*s) {
 			return s
 		}
+		if p.full != nil {
+			p.full(p.slabs[p.used-1])
+			p.gone = p.used
+		}
 	}
 	if p.used == len(p.slabs) {
 		p.slabs = append(p.slabs, make([]byte, 0, slabSize))
@@ -110,12 +119,13 @@ func (p *Pages) slab(n int) *[]byte {
 	return &p.slabs[p.used-1]
 }
 
-// frames seals the slabs and returns them.
-func (p *Pages) frames() [][]byte {
-	for _, s := range p.slabs[:p.used] {
-		putHeader(s, TypePages)
+// rest seals the slabs that were not given away, and returns them: PAGES frames.
+func (p *Pages) rest() [][]byte {
+	frames := slices.Clone(p.slabs[p.gone:p.used]) // net.Buffers forgets what it has written
+	for _, f := range frames {
+		putHeader(f, TypePages)
 	}
-	return p.slabs[:p.used]
+	return frames
 }
 
 // Checkpoint is one epoch's pages and device state, built while the guest stands still.

@@ -58,13 +58,22 @@ type Sender struct {
 	conn net.Conn
 	buf  []byte
 	sent uint64
+	way  *shipment // of the checkpoint under way; nil: none is
 }
 
 // NewSender wraps a fresh connection.
 func NewSender(conn net.Conn) *Sender { return &Sender{conn: conn} }
 
-// Close ends the connection, and any call under way.
-func (s *Sender) Close() error { return s.conn.Close() }
+// Close ends the connection, any call under way and what Begin started.
+func (s *Sender) Close() error {
+	err := s.conn.Close()
+	if s.way != nil {
+		s.way.finish()
+		s.way.wait()
+		s.way = nil
+	}
+	return err
+}
 
 // Sent is the number of bytes written so far.
 func (s *Sender) Sent() uint64 { return s.sent }
@@ -131,27 +140,36 @@ func (s *Sender) Layout(l Layout) error {
 // Flush sends the pages collected in p and empties it: the first copy.
 func (s *Sender) Flush(p *Pages) error {
 	defer p.Reset()
-	bufs := net.Buffers(append([][]byte(nil), p.frames()...))
+	bufs := net.Buffers(p.rest())
 	n, err := bufs.WriteTo(s.conn)
 	s.sent += uint64(n)
 	return err
 }
 
-// Ship sends a whole checkpoint.
+// Begin announces a checkpoint and sends its pages while they are added to it, until Ship
+// sends the rest. It does not wait for the network.
+func (s *Sender) Begin(c *Checkpoint) {
+	s.way = newShipment(s.conn, appendFrame(nil, TypeBegin, binary.BigEndian.AppendUint64(nil, c.epoch)))
+	c.full = s.way.put
+}
+
+// Ship sends what is left of a checkpoint, or, without Begin, all of it.
 func (s *Sender) Ship(ctx context.Context, c *Checkpoint) error {
-	var id [16]byte
-	binary.BigEndian.PutUint64(id[:], c.epoch)
-	binary.BigEndian.PutUint64(id[8:], uint64(c.count))
+	if s.way == nil {
+		s.Begin(c)
+	}
+	c.full = nil
 	var dev [headerSize]byte
 	binary.BigEndian.PutUint16(dev[:], uint16(TypeDeviceState))
 	binary.BigEndian.PutUint16(dev[2:], mustUnderstand)
 	binary.BigEndian.PutUint32(dev[4:], uint32(len(c.state)))
 	binary.BigEndian.PutUint32(dev[8:], crc32.Checksum(c.state, castagnoli))
-	bufs := net.Buffers{appendFrame(nil, TypeBegin, id[:8])}
-	bufs = append(bufs, c.frames()...)
-	bufs = append(bufs, dev[:], c.state, appendFrame(nil, TypeEnd, id[:]))
+	end := binary.BigEndian.AppendUint64(nil, c.epoch)
+	end = binary.BigEndian.AppendUint64(end, uint64(c.count))
+	s.way.finish(append(c.rest(), dev[:], c.state, appendFrame(nil, TypeEnd, end))...)
 	return s.during(ctx, func() error {
-		n, err := bufs.WriteTo(s.conn)
+		n, err := s.way.wait()
+		s.way = nil
 		s.sent += uint64(n)
 		return err
 	})

@@ -90,7 +90,7 @@ func TestSlabsKeepOrderAndCount(t *testing.T) {
 			}
 		}
 		next := 0
-		for _, f := range p.frames() {
+		for _, f := range p.rest() {
 			err := ParsePages(f[headerSize:], func(g Page) error {
 				if g.Offset != uint64(next)*PageSize || g.Data != nil && g.Data[7] != byte(next) {
 					t.Fatalf("round %d: record %d has offset %#x", round, next, g.Offset)
