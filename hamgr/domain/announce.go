@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/packet"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,13 +20,16 @@ var announceAt = []time.Duration{50 * time.Millisecond, 150 * time.Millisecond, 
 // Announce sends RARP requests (RFC 903) from a guest's address, as QEMU does from the
 // guest's side after a migration (net/announce.c in its sources), so that switches learn
 // where the guest is now: four within half a second. dev is a bridge, or a tap in whose
-// bridge's name they are sent.
+// bridge's name they are sent, and of which that bridge is told.
 func Announce(ctx context.Context, dev, mac string) error {
 	hw, err := net.ParseMAC(mac)
 	if err != nil {
 		return fmt.Errorf("announce on %s: %w", dev, err)
 	}
 	if bridge := bridgeOf(dev); bridge != "" {
+		if err := teach(dev, hw); err != nil {
+			return fmt.Errorf("announce %s on %s: %w", mac, dev, err)
+		}
 		dev = bridge
 	}
 	ifi, err := net.InterfaceByName(dev)
@@ -51,6 +55,26 @@ func Announce(ctx context.Context, dev, mac string) error {
 		case <-time.After(announceAt[i]):
 		}
 	}
+}
+
+// teach has the bridge of a tap know that the guest is there now, if it learns at all: it
+// sees nothing of what is sent in its own name, and drops what comes in for the guest from
+// where the guest was, until the guest sends something.
+func teach(tap string, mac net.HardwareAddr) error {
+	link, err := netlink.LinkByName(tap)
+	if err != nil {
+		return err
+	}
+	bridge, err := netlink.LinkByIndex(link.Attrs().MasterIndex)
+	if err != nil || bridge.Type() != "bridge" {
+		return err
+	}
+	if p, err := netlink.LinkGetProtinfo(link); err != nil || !p.Learning {
+		return err
+	}
+	return netlink.NeighSet(&netlink.Neigh{
+		LinkIndex: link.Attrs().Index, Family: unix.AF_BRIDGE, State: netlink.NUD_REACHABLE, Flags: netlink.NTF_MASTER, HardwareAddr: mac,
+	})
 }
 
 // AnnounceAll announces each interface, at the same time.
