@@ -160,6 +160,18 @@ func TestStandbyThatNeverRuns(t *testing.T) {
 	l.backup.guests[0].wantSeqs(t, 2)
 }
 
+// TestStandbyThatIsEnded: its taps are gone before the keeper hears of it, and that is no error.
+func TestStandbyThatIsEnded(t *testing.T) {
+	l := newLab(t, 1, false)
+	_, k := l.protect(Config{})
+	l.standby(k)
+	l.backup.enter()
+	tap, err := netlink.LinkByName(l.backup.guests[0].name)
+	must(t, err)
+	must(t, netlink.LinkDel(tap))
+	must(t, k.Close())
+}
+
 // TestHeardIsForgotten: what was flooded before the last checkpoint but one is not kept,
 // and what is not for the guest never.
 func TestHeardIsForgotten(t *testing.T) {

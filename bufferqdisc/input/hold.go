@@ -120,7 +120,11 @@ func (d *hold) release() error {
 		return nil
 	}
 	d.held = false
-	if up, err := d.tap.IsUp(); err != nil || !up {
+	up, err := d.tap.IsUp()
+	switch {
+	case hook.IsGone(err): // and what was on it, too
+		return nil
+	case err != nil || !up:
 		return errors.Join(err, d.tap.DetachInput())
 	}
 	return stepAside(d.tap)
