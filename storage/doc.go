@@ -4,5 +4,6 @@
 //
 // A checkpoint is staged whole in memory, checked, and only then applied: whatever
 // ends early, the images are those of the last commit (invariant I4). If applying
-// itself fails, the replica is broken and says so; it never passes for whole.
+// itself fails, the replica is broken and says so; it never passes for whole. Disks, once
+// there are any, are parts of it (Disk).
 package storage

@@ -46,9 +46,10 @@ type Replica struct {
 
 	mu        sync.Mutex // guards what follows
 	images    []file     // by block
-	frozen    uint64     // generations below are refused
-	committed uint64     // epoch, 0: none
-	device    []byte     // of the committed epoch
+	disks     []Disk
+	frozen    uint64 // generations below are refused
+	committed uint64 // epoch, 0: none
+	device    []byte // of the committed epoch
 	stage     stage
 	broken    error
 }
@@ -145,6 +146,7 @@ func (r *Replica) Freeze(generation uint64) error {
 	defer r.mu.Unlock()
 	r.frozen = max(r.frozen, generation)
 	r.stage.reset(0)
+	r.freezeDisks(r.frozen)
 	return r.usable()
 }
 

@@ -85,6 +85,9 @@ func (r *Replica) Commit(generation, epoch, pages uint64) error {
 	if s.epoch != epoch || s.epoch == 0 || s.count != pages || len(s.device) == 0 {
 		return fmt.Errorf("%w: epoch %d has %d of %d pages and %d bytes of device state", ErrIncomplete, epoch, s.count, pages, len(s.device))
 	}
+	if err := r.commitDisks(epoch); err != nil {
+		return err
+	}
 	for _, p := range s.pages[:s.used] {
 		if err := wire.ParsePages(p, r.apply); err != nil {
 			r.broken = err
