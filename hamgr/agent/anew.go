@@ -13,9 +13,13 @@ import (
 const startTimeout = 30 * time.Second
 
 // startAnew starts a guest that was lost from its definition, unless it runs here after
-// all, and says what to tell the cluster of it.
+// all, and says what to tell the cluster of it. Without a lease it waits: a host that stood
+// still may have the order of a time before the guest was given to another.
 func (p *primary) startAnew(ctx context.Context, o core.Protection) (core.Command, bool) {
 	c := core.Command{Kind: core.Restored, Domain: o.Domain, Generation: o.Generation, Cause: "started anew: its memory is lost"}
+	if !time.Now().Before(p.agent.leaseOf(o.Domain)) {
+		return c, false
+	}
 	switch p.look(ctx, false) {
 	case rules.Unknown:
 		return c, false

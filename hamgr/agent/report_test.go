@@ -8,17 +8,19 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hamgr/hamgr/hamgr/core"
 )
 
 // fakeCluster answers proposals in turn; the last answer stays.
 type fakeCluster struct {
+	state    core.State
 	answers  []error
 	proposed []core.Kind
 }
 
-func (c *fakeCluster) State() core.State                { return core.State{} }
+func (c *fakeCluster) State() core.State                { return c.state }
 func (c *fakeCluster) Watch() (<-chan struct{}, func()) { return nil, func() {} }
 
 func (c *fakeCluster) Propose(_ context.Context, cmd core.Command) error {
@@ -99,4 +101,15 @@ func TestOrdersDoNotGoBack(t *testing.T) {
 		t.Errorf("still %+v", o)
 	}
 	<-wake
+}
+
+// TestStartsNothingByAnOldOrder: a host that stood still has an order to start a guest that
+// may be another's by now, and no lease; it touches nothing.
+func TestStartsNothingByAnOldOrder(t *testing.T) {
+	o := core.Protection{Domain: "g1", Primary: "h1", Phase: core.Recovering, Cold: true, OnLoss: core.OnLossRestart}
+	p := newJob(&fakeCluster{state: core.State{Protections: map[string]core.Protection{"g1": o}}}, o)
+	p.agent.cfg.Lease = func(core.State) time.Time { return time.Now().Add(-time.Millisecond) }
+	if c, known := p.startAnew(t.Context(), o); known { // there is no host to ask
+		t.Errorf("told %v", c)
+	}
 }

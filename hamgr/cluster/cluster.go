@@ -25,6 +25,7 @@ type Cluster struct {
 	events  *events
 	voter   voter
 	boot    string        // this process's mark in its registration
+	present atomic.Bool   // that has been seen here
 	old     uint64        // the last log entry that was there before this process
 	blank   bool          // there was no log before this process
 	nudges  chan struct{} // capacity 1: something was committed
@@ -155,7 +156,13 @@ func (c *Cluster) State() core.State {
 	return core.State{}
 }
 
-func (c *Cluster) caughtUp(s *core.State) bool { return s.Nodes[c.cfg.Node].Boot == c.boot }
+// caughtUp says that s, the newest state here, is not older than this process's registration.
+func (c *Cluster) caughtUp(s *core.State) bool {
+	if c.registered(s) {
+		c.present.Store(true)
+	}
+	return c.present.Load()
+}
 
 // Watch pulses after changes of State, several in one pulse if the reader is slow; stop
 // ends the subscription. Each subscriber has a channel of its own.

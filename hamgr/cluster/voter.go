@@ -84,7 +84,8 @@ func (c *Cluster) lapsed(unheard, wait time.Duration, now time.Time) bool {
 }
 
 // withhold is to be called before a failover from a node is proposed, and what it returns
-// when its outcome is known; until then the node gets no lease from this leadership.
+// when its outcome is known; until then the node gets no lease from this leadership. It is
+// known, too, of one that Raft did not take in, as while another manager is to lead.
 func (c *Cluster) withhold(cmd core.Command) (settle func(error)) {
 	p, ok := c.machine.state.Load().Protections[cmd.Domain]
 	if !ok || cmd.Kind != core.FailOver && cmd.Kind != core.Restart {
@@ -98,7 +99,7 @@ func (c *Cluster) withhold(cmd core.Command) (settle func(error)) {
 	return func(err error) {
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		if known := err == nil || core.Refused(err); known && v.term == term {
+		if known := err == nil || core.Refused(err) || errors.Is(err, ErrNotLeader); known && v.term == term {
 			v.countLocked(p.Primary, -1)
 		}
 	}

@@ -3,8 +3,11 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/hamgr/hamgr/hamgr/core"
 )
@@ -77,6 +80,35 @@ func TestUnknownOutcomeWithholds(t *testing.T) {
 	l.until("it leads no more", func() bool { return !leader.IsLeader() })
 	if v := leader.Voter(); v.Leads {
 		t.Fatalf("deposed: %+v", v)
+	}
+}
+
+// TestNotTakenInWithholdsNothing: what a leader refuses while another is to lead has no
+// effect later, and the host keeps its lease when it leads on.
+func TestNotTakenInWithholdsNothing(t *testing.T) {
+	l := newLab(t, nil)
+	l.start("h1", "h2", "h3")
+	l.register("h1", "h2", "h3")
+	l.protect("g1", "h1", "h2")
+	l.must(core.Command{Kind: core.Synced, Domain: "g1", Generation: 1})
+	_, leader := l.leader()
+	l.leads(leader)
+	for _, c := range []struct {
+		err  error
+		held bool
+	}{
+		{nil, false},
+		{fmt.Errorf("propose: %w", leader.outcome(raft.ErrLeadershipTransferInProgress)), false},
+		{fmt.Errorf("propose: %w", core.ErrStaleGeneration), false},
+		{fmt.Errorf("propose: %w", leader.outcome(raft.ErrLeadershipLost)), true},
+	} {
+		settle := leader.withhold(core.Command{Kind: core.FailOver, Domain: "g1", Generation: 1})
+		if v := leader.Voter(); !v.Withheld["h1"] {
+			t.Fatalf("granted while it is under way: %+v", v)
+		}
+		if settle(c.err); leader.Voter().Withheld["h1"] != c.held {
+			t.Errorf("%v: %+v", c.err, leader.Voter())
+		}
 	}
 }
 

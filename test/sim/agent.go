@@ -48,10 +48,22 @@ func (a *agent) recover() {
 	a.p.register()
 }
 
+// register mirrors hamgr/cluster register.go.
 func (p *process) register() {
+	p.registering = true
 	c := core.Command{Kind: core.RegisterNode, Node: &core.Node{
 		Name: p.name, ID: p.name, Addr: p.name, Boot: p.boot, Started: p.incarnation}}
-	p.propose(c, func(outcome) {})
+	p.propose(c, func(outcome) {
+		p.asked, p.registering = true, false
+		p.timer(registerAgain, recoverTimer, 1, nil)
+	})
+}
+
+// stayRegistered registers again where the cluster takes an earlier process for this one.
+func (p *process) stayRegistered() {
+	if p.asked && !p.registering && p.raft.state.s.Nodes[p.name].Boot != p.boot {
+		p.register()
+	}
 }
 
 // changed is called after each change of this node's state (cluster Watch).
@@ -60,6 +72,7 @@ func (p *process) changed() {
 		p.caughtUp = p.raft.state.s.Nodes[p.name].Boot == p.boot
 	}
 	if p.caughtUp {
+		p.stayRegistered()
 		if a := &p.agent; !a.runs {
 			a.runs = true
 			p.timer(reconcileEvery, reconcileTimer, 1, nil)
@@ -92,6 +105,10 @@ func (a *agent) poke() {
 func (a *agent) handle(e *event) {
 	switch e.kind {
 	case recoverTimer:
+		if e.arg == 1 {
+			a.p.stayRegistered()
+			return
+		}
 		a.recover()
 	case reconcileTimer:
 		if e.arg == 1 {

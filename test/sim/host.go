@@ -39,6 +39,8 @@ type process struct {
 	incarnation uint64
 	since       time.Duration // when it began, or last went on after standing still
 	caughtUp    bool          // its own registration has come back to it
+	registering bool          // it is telling the cluster that it is here
+	asked       bool          // it has done so
 
 	table    *judge.Table
 	holder   *lease.Holder

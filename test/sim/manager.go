@@ -182,7 +182,7 @@ func (l *lead) submit(c core.Command, done func(outcome)) {
 	}
 	term := l.term
 	l.p.raft.submit(&order{Command: c}, func(o outcome) {
-		if from >= 0 && term == l.term && (o == taken || o == refused) {
+		if from >= 0 && term == l.term && o != unknown {
 			l.pending[from]--
 		}
 		done(o)

@@ -121,6 +121,11 @@ func (j *job) do(d rules.Duty) {
 		j.tell(func() core.Command { return rules.AfterRestore(o, j.a.looks(j.vm)) })
 	case rules.Start:
 		o := *j.order
+		if j.a.p.host.moment(j.a.p.leaseEnd()) <= j.a.p.w.now { // anew.go
+			j.busy, j.fresh = true, true
+			j.later(tryAgain)
+			return
+		}
 		j.tell(func() core.Command { return j.startAnew(o) })
 	case rules.Stop:
 		j.over = true

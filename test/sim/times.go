@@ -11,15 +11,16 @@ const (
 	grace        = 2 * time.Second // a quarter: for a hamgr to come back
 	refusalEvery = time.Second     // icmp_ratelimit
 
-	raftBeat     = 60 * time.Millisecond // 3 to 6 times
-	raftTimeout  = 200 * time.Millisecond
-	raftLease    = 150 * time.Millisecond
-	hurryPause   = 60 * time.Millisecond
-	decideEvery  = 50 * time.Millisecond
-	leaseEvery   = 50 * time.Millisecond
-	tryTimeout   = 2 * time.Second // one attempt to propose: as it is
-	tryAgain     = 50 * time.Millisecond
-	refusedPause = time.Second
+	raftBeat      = 60 * time.Millisecond // 3 to 6 times
+	raftTimeout   = 200 * time.Millisecond
+	raftLease     = 150 * time.Millisecond
+	hurryPause    = 60 * time.Millisecond
+	decideEvery   = 50 * time.Millisecond
+	leaseEvery    = 50 * time.Millisecond
+	tryTimeout    = 2 * time.Second // one attempt to propose: as it is
+	registerAgain = time.Second     // as it is
+	tryAgain      = 50 * time.Millisecond
+	refusedPause  = time.Second
 
 	reconcileEvery = time.Second
 	dialTimeout    = 2 * time.Second
