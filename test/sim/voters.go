@@ -50,13 +50,18 @@ func (r *raft) configure() {
 func (l *lead) changeManagers(c core.Command, done func(outcome)) {
 	r, s := &l.p.raft, l.p.raft.state
 	host := hostOf(c.Node.Name)
-	after := s.managers | 1<<host
-	if c.Kind == core.ManagerRemoved {
-		after = s.managers &^ (1 << host)
+	change := func(m hostSet) hostSet {
+		if c.Kind == core.ManagerRemoved {
+			return m &^ (1 << host)
+		}
+		return m | 1<<host
 	}
+	after := change(s.managers)
 	switch {
 	case r.role != leading:
 		done(notLeader)
+	case !l.p.caughtUp: // it knows of nobody
+		done(refused)
 	case l.changing || after == s.managers || !l.canDecide(after):
 		done(refused)
 	case host == l.p.id:
@@ -79,7 +84,7 @@ func (l *lead) changeManagers(c core.Command, done func(outcome)) {
 				over(o)
 				return
 			}
-			r.submit(&order{managers: after}, over)
+			r.submit(&order{managers: change(r.voters)}, over)
 		})
 	}
 }
