@@ -53,9 +53,14 @@ func (a *Agent) up(ctx context.Context) error {
 	}
 }
 
-// Domain describes a domain and tries what its QEMU can do, on a QEMU of its own.
-func (a *Agent) Domain(ctx context.Context, name string) (DomainInfo, error) {
+// Domain describes a domain and tries what its QEMU can do, on a QEMU of its own. It waits
+// until this host has seen to what the cluster had decided by index, where that is not 0:
+// before, what runs may be a copy of a former time.
+func (a *Agent) Domain(ctx context.Context, name string, index uint64) (DomainInfo, error) {
 	if err := a.up(ctx); err != nil {
+		return DomainInfo{}, err
+	}
+	if err := a.settled(ctx, name, index); err != nil {
 		return DomainInfo{}, err
 	}
 	i, err := a.host.Lookup(ctx, name)
@@ -74,6 +79,27 @@ func (a *Agent) Domain(ctx context.Context, name string) (DomainInfo, error) {
 		}
 	}
 	return d, nil
+}
+
+// settledWait bounds the wait for a job that ends.
+const settledWait = 5 * time.Second
+
+func (a *Agent) settled(ctx context.Context, name string, index uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, settledWait)
+	defer cancel()
+	for index > 0 && !a.hasSettled(name, index) {
+		if sleep(ctx, 10*time.Millisecond) != nil {
+			return fmt.Errorf("%s has not seen yet to the end of an earlier protection of %s; try again in a moment", a.cfg.Node, name)
+		}
+	}
+	return nil
+}
+
+func (a *Agent) hasSettled(name string, index uint64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	job := a.primaries[name]
+	return a.told.Index >= index && (job == nil || job.stopped())
 }
 
 // Definition is libvirt's XML of a domain of this host, fit to start it elsewhere, with its

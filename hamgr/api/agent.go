@@ -21,9 +21,9 @@ var ErrNoDomain = domain.ErrNoDomain
 
 // Agent is what the server needs of its own node's agent.
 type Agent interface {
-	// Domain describes a domain of this host and what keeps it from being protected.
-	// Errors: ErrNoDomain.
-	Domain(ctx context.Context, name string) (DomainInfo, error)
+	// Domain describes a domain of this host and what keeps it from being protected, once the
+	// host has seen to what the cluster had decided by index. Errors: ErrNoDomain.
+	Domain(ctx context.Context, name string, index uint64) (DomainInfo, error)
 	// Definition is the XML to start a domain of this host elsewhere with, with its secrets.
 	// Errors: ErrNoDomain.
 	Definition(ctx context.Context, name string) (string, error)

@@ -26,7 +26,8 @@
 //	GET    /v1/standing                        cluster.Standing; from a node that waits to take part, too
 //	POST   /v1/nodes/{node}/blank              core.Node, which starts without its log: it has no vote after
 //	POST   /v1/hand-over                       another manager leads after
-//	GET    /v1/agent/domains/{name}            DomainInfo of this host
+//	GET    /v1/agent/domains/{name}            DomainInfo of this host; ?index=N: once it has
+//	                                           seen to what the state of that index asks of it
 //	GET    /v1/agent/domains/{name}/definition its XML, a string, with secrets
 //	POST   /v1/agent/backup-check              BackupRequest; refused with the reason
 //	GET    /v1/agent/sightings                 []core.Sighting, what this host knows of its guests

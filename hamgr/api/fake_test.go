@@ -223,6 +223,7 @@ func (n *node) Settled(context.Context) (core.State, error) {
 // fakeAgent knows domains by name; broken is what it says to everything else.
 type fakeAgent struct {
 	node    string
+	behind  bool // it has not seen to what was decided last
 	domains map[string]DomainInfo
 	broken  error
 	backup  error
@@ -231,6 +232,8 @@ type fakeAgent struct {
 	seen    []core.Sighting
 	before  []core.Sighting // seen at first, once
 }
+
+var errNotSettled = errors.New("there is a copy of a former time")
 
 func (a *fakeAgent) Sightings(context.Context) ([]core.Sighting, error) {
 	if first := a.before; first != nil {
@@ -244,7 +247,10 @@ func (a *fakeAgent) Definition(_ context.Context, name string) (string, error) {
 	return "<domain><name>" + name + "</name></domain>", nil
 }
 
-func (a *fakeAgent) Domain(_ context.Context, name string) (DomainInfo, error) {
+func (a *fakeAgent) Domain(_ context.Context, name string, index uint64) (DomainInfo, error) {
+	if a.behind && index > 0 {
+		return DomainInfo{}, errNotSettled
+	}
 	if a.broken != nil {
 		return DomainInfo{}, a.broken
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -74,10 +75,14 @@ func (s *Server) askAll(ctx context.Context, st core.State, names []string, doma
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answers := make(chan found, len(names))
+	path := "/v1/agent/domains/" + url.PathEscape(domain)
+	if e, ok := st.Ended[domain]; ok { // hosts that had it may have copies of it to end
+		path += "?index=" + strconv.FormatUint(e.Index, 10)
+	}
 	for _, n := range names {
 		go func() {
 			f := found{node: n}
-			f.err = s.peer(st.Nodes[n].Addr).Do(ctx, http.MethodGet, "/v1/agent/domains/"+url.PathEscape(domain), nil, &f.info)
+			f.err = s.peer(st.Nodes[n].Addr).Do(ctx, http.MethodGet, path, nil, &f.info)
 			answers <- f
 		}()
 	}

@@ -31,6 +31,29 @@ func TestProtectFromAnyNode(t *testing.T) {
 	}
 }
 
+// TestProtectNoCopyOfAFormerTime: a host that had the guest before it ended elsewhere, and
+// was out of sight since, may have a copy still. What runs there counts once the host has
+// seen to the end of the protection.
+func TestProtectNoCopyOfAFormerTime(t *testing.T) {
+	w := newWorld(t, "h1", "h1", "h2", "h3")
+	at := w.nodes["h2"].agent
+	at.domains["web1"], at.behind = running("web1"), true
+	q := ProtectRequest{Domain: "web1"}
+	if err := post(t, w.client("h1"), "/v1/protections", q, nil); err != nil {
+		t.Fatal("nothing to be seen to, and: ", err)
+	}
+	if err := w.client("h1").Do(t.Context(), http.MethodDelete, "/v1/protections/web1", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := post(t, w.client("h1"), "/v1/protections", q, nil); err == nil || !contains(err.Error(), errNotSettled.Error()) {
+		t.Errorf("not seen to, and: %v", err)
+	}
+	at.behind = false
+	if err := post(t, w.client("h1"), "/v1/protections", q, nil); err != nil {
+		t.Errorf("seen to, and: %v", err)
+	}
+}
+
 func TestProtectWithoutInput(t *testing.T) {
 	w := newWorld(t, "h1", "h1", "h2")
 	w.nodes["h1"].agent.domains["web1"] = running("web1")

@@ -183,7 +183,14 @@ func (s *Server) agentSightings(r *http.Request, _ json.RawMessage) (any, error)
 }
 
 func (s *Server) agentDomain(r *http.Request, _ json.RawMessage) (any, error) {
-	return s.Agent.Domain(r.Context(), r.PathValue("name"))
+	var index uint64
+	if text := r.URL.Query().Get("index"); text != "" {
+		var err error
+		if index, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return nil, Failure(CodeBadRequest, "a number is wanted", "index=%q", text)
+		}
+	}
+	return s.Agent.Domain(r.Context(), r.PathValue("name"), index)
 }
 
 func (s *Server) agentDefinition(r *http.Request, _ json.RawMessage) (any, error) {

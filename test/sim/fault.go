@@ -211,11 +211,13 @@ func (w *World) asks(f Fault, h *host) bool {
 			return false
 		}
 		for _, at := range w.hosts {
-			if at.copies[f.VM] != nil {
+			if at.copies[f.VM] != nil && at.hasSettled(f.VM) {
 				c.Protection = &core.Protection{Domain: c.Domain, UUID: c.Domain, Primary: at.name, Epoch: w.schedule.VMs[f.VM].Epoch}
 			}
 		}
-		c.Kind = core.Protect
+		if c.Kind = core.Protect; c.Protection == nil {
+			return false
+		}
 	case now == nil:
 		return false
 	case f.Kind == AskEnd:
@@ -235,6 +237,17 @@ func (w *World) asks(f Fault, h *host) bool {
 	}
 	p.ask(c)
 	return true
+}
+
+// hasSettled mirrors hamgr/agent api.go: the host has seen to the end of the guest's
+// protection, and what runs there is no copy of a former time.
+func (h *host) hasSettled(vm int) bool {
+	p := h.proc
+	if p == nil || h.still > 0 || !p.agent.listens() {
+		return false
+	}
+	j := p.agent.jobs[vm]
+	return uint64(p.agent.seen.index) >= h.w.ledger.newest().s.Ended[domains[vm]].Index && (j == nil || j.over)
 }
 
 // undrain is the operator, at any host that runs, about all that are drained.
