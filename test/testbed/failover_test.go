@@ -217,28 +217,24 @@ func TestQEMUHangs(t *testing.T) {
 }
 
 // TestAgentKilled kills hamgr on the primary at random moments: the guest runs on where
-// it is, and the next agent adopts it and protects it again. Once it may move: a kernel that
-// takes longer than the cluster's patience to close a killed process's ports makes a silent
-// host of it, which is safe.
+// it is, and the next agent adopts it and protects it again.
 func TestAgentKilled(t *testing.T) {
 	seed := seedOf(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	b, c := protectedGuest(t)
-	generation, at, moves := uint64(1), "h1", 0
+	generation := uint64(1)
 	for i := range 6 {
 		moment := time.Duration(random.IntN(400)) * time.Millisecond // in the middle of a first copy, too
 		time.Sleep(moment)
-		kill(t, b, at, "^/opt/hamgr/bin/hamgr serve")
+		kill(t, b, "h1", "^/opt/hamgr/bin/hamgr serve")
 		if i%2 == 1 {
 			continue // the next one comes while the guest is being adopted
 		}
 		p := protectedAfter(t, b, generation)
 		t.Logf("round %d, after %v: %s -> %s, generation %d", i, moment, p.Primary, p.Backup, p.Generation)
 		generation = p.Generation
-		if p.Primary != at {
-			if at, moves = p.Primary, moves+1; moves > 1 {
-				t.Fatalf("g1 moved to %s, and not for the first time, although only its agent was gone", at)
-			}
+		if p.Primary != "h1" {
+			t.Fatalf("g1 moved to %s although only its agent was gone", p.Primary)
 		}
 		waitAnswers(t, c, 20)
 	}
