@@ -49,5 +49,7 @@
 // # What is not promised
 //
 // Limits in packets and bytes: beyond them the oldest copies are dropped and counted. The
-// tunnel is UDP: what the management network loses is not sent again, only counted.
+// tunnel is UDP: what the management network loses is not sent again, only counted. Nobody
+// has what was in the queues of the dying host's devices, not copied yet, or what a switch
+// still sent to it because it had not noticed that the link is down.
 package input

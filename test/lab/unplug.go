@@ -3,18 +3,26 @@ package lab
 import (
 	"errors"
 	"fmt"
-	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
-// unplug has the switches stop to hear and to serve a host, on all networks within
-// microseconds, and forget who was behind it, as switches do when a host loses power. Links
-// that are taken down go one after the other, each in milliseconds in which the kernel
-// drops what is for the host: it would have one network longer than the other. Both orders
-// go in one message, so that nothing else gets the processor between them.
+// settleFor is what a host's kernel has to be through with what it got.
+const settleFor = 2 * time.Millisecond
+
+// portDisabled is BR_STATE_DISABLED (linux/if_bridge.h).
+const portDisabled = 0
+
+// unplug has the switches stop to hear and to serve a host, on all networks within a few
+// milliseconds, and forget who was behind it, as switches do when a host loses power.
+//
+// What is under way then gets through: it is hamgr's losses that are to be seen, not the
+// lab's. So the guests' network first floods what it had for the host, which may get it,
+// too; then it is cut, and when the host's kernel is through with what it got, the rest is.
+// Links that were taken down would drop for milliseconds what is for the host.
 func (h *Host) unplug() error {
 	ns, err := netns.GetFromPid(h.lab.sw.Pid())
 	if err != nil {
@@ -26,43 +34,43 @@ func (h *Host) unplug() error {
 		return err
 	}
 	defer s.Close()
-	var message []byte
-	wanted := map[uint32]bool{} // answers
-	for _, network := range []string{"guest", "mgmt"} {
+	ports := map[string]int{}
+	for _, network := range Networks {
 		port, err := h.lab.handle.LinkByName(h.Port(network))
 		if err != nil {
 			return fmt.Errorf("link of %s to %s: %w", h.Name, network, err)
 		}
-		req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
-		msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
-		msg.Index = int32(port.Attrs().Index)
-		bridge := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
-		bridge.AddRtAttr(nl.IFLA_BRPORT_STATE, []byte{0}) // BR_STATE_DISABLED
-		bridge.AddRtAttr(nl.IFLA_BRPORT_FLUSH, nil)
-		req.AddData(msg)
-		req.AddData(bridge)
-		message = append(message, req.Serialize()...)
-		wanted[req.Seq] = true
-	}
-	if err := unix.Sendto(s.GetFd(), message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return fmt.Errorf("unplug %s: %w", h.Name, err)
+		ports[network] = port.Attrs().Index
 	}
 	var errs []error
-	for len(wanted) > 0 {
-		answers, _, err := s.Receive()
-		if err != nil {
-			return fmt.Errorf("unplug %s: %w", h.Name, err)
-		}
-		for _, a := range answers {
-			if a.Header.Type != unix.NLMSG_ERROR || !wanted[a.Header.Seq] {
-				continue
-			}
-			delete(wanted, a.Header.Seq)
-			code := syscall.Errno(-int32(nl.NativeEndian().Uint32(a.Data[0:4])))
-			if code != 0 && code != unix.ENETDOWN { // then it was cut off before
-				errs = append(errs, fmt.Errorf("unplug %s: %w", h.Name, code))
-			}
+	order := func(network string, set ...*nl.RtAttr) {
+		err := setPort(s, ports[network], set)
+		if err != nil && !errors.Is(err, unix.ENETDOWN) { // then it was cut off before
+			errs = append(errs, fmt.Errorf("unplug %s from %s: %w", h.Name, network, err))
 		}
 	}
+	flush, disable := nl.NewRtAttr(nl.IFLA_BRPORT_FLUSH, nil), nl.NewRtAttr(nl.IFLA_BRPORT_STATE, []byte{portDisabled})
+	order("guest", nl.NewRtAttr(nl.IFLA_BRPORT_LEARNING, []byte{0}), flush)
+	order("guest", disable)
+	time.Sleep(settleFor)
+	order("mgmt", disable, flush)
+	order("guest", nl.NewRtAttr(nl.IFLA_BRPORT_LEARNING, []byte{1})) // for when it is healed
 	return errors.Join(errs...)
+}
+
+// setPort sets attributes of a bridge's port (IFLA_BRPORT_*, linux/if_link.h); the kernel
+// takes them in an order of its own (net/bridge/br_netlink.c, br_setport).
+func setPort(s *nl.NetlinkSocket, index int, set []*nl.RtAttr) error {
+	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}
+	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
+	msg.Index = int32(index)
+	port := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
+	for _, a := range set {
+		port.AddChild(a)
+	}
+	req.AddData(msg)
+	req.AddData(port)
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
 }
