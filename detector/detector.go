@@ -130,7 +130,7 @@ func listen(hostPort string) (*net.UDPConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("detector: listen address %q: %w", hostPort, err)
 	}
-	conn, err := net.ListenUDP("udp", addr)
+	conn, err := early(func() (*net.UDPConn, error) { return net.ListenUDP("udp", addr) })
 	if err != nil {
 		return nil, fmt.Errorf("detector: listen for heartbeats on %s: %w", hostPort, err)
 	}

@@ -11,7 +11,8 @@
 // To see these answers each peer has a connected socket: Linux reports them there as
 // ECONNREFUSED (udp(7)). A kernel limits how many it sends (one a second for each
 // destination, icmp_ratelimit in icmp(7)), hence refusalFresh, and refusalPause for one that
-// is killed again right after its restart.
+// is killed again right after its restart. And what listens is closed first, however long the
+// kernel takes to end the rest of a process that was killed: see early.
 //
 // How long a peer may be silent follows from how regular it was: four times the widest
 // recent gap between its heartbeats, within Floor and Timeout (judge.Table.Adapt). A vote
