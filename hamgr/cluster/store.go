@@ -50,6 +50,9 @@ func openStore(dir string, log hclog.Logger) (_ *store, err error) {
 	if s.wal, err = wal.Open(logDir, wal.WithSegmentSize(segmentSize), wal.WithMetaStore(s.meta), wal.WithLogger(log.Named("wal"))); err != nil {
 		return nil, fmt.Errorf("cluster: log in %s: %w", logDir, err)
 	}
+	if err := readable(s.wal); err != nil {
+		return nil, fmt.Errorf("cluster: the log in %s is damaged, %w; move %s away and start hamgr again: a node without its log is told all by the others, and has its vote again after hamgr manager add", logDir, err, dir)
+	}
 	if s.logs, err = raft.NewLogCache(logCache, s.wal); err != nil {
 		return nil, fmt.Errorf("cluster: log cache: %w", err)
 	}
@@ -57,6 +60,42 @@ func openStore(dir string, log hclog.Logger) (_ *store, err error) {
 		return nil, fmt.Errorf("cluster: snapshots in %s: %w", dir, err)
 	}
 	return s, nil
+}
+
+// readable reads every entry, as Raft will at its start, where one that cannot be read ends
+// the process (raft's api.go, NewRaft).
+func readable(logs raft.LogStore) error {
+	first, err := logs.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := logs.LastIndex()
+	if err != nil {
+		return err
+	}
+	for i := first; i > 0 && i <= last; i++ {
+		if err := entry(logs, i); err != nil {
+			return fmt.Errorf("entry %d of %d to %d: %w", i, first, last, err)
+		}
+	}
+	return nil
+}
+
+// entry reads one; raft-wal's decoder panics at some that are damaged.
+func entry(logs raft.LogStore, index uint64) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it cannot be decoded: %v", p)
+		}
+	}()
+	var l raft.Log
+	if err := logs.GetLog(index, &l); err != nil {
+		return err
+	}
+	if l.Index != index {
+		return fmt.Errorf("in its place is entry %d", l.Index)
+	}
+	return nil
 }
 
 // lockDir keeps a second process out at once; the database inside raft-wal would wait
