@@ -106,7 +106,7 @@ func TestLeave(t *testing.T) {
 		must(t, b.Leave())
 		must(t, b.Leave())
 		l.send(l.guests[0], 2)
-		if err := b.Release(e); !errors.Is(err, ErrCut) {
+		if err := b.Release(e, whenever); !errors.Is(err, ErrCut) {
 			t.Errorf("Release: %v", err)
 		}
 		must(t, l.wantSeqs())

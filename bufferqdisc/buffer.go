@@ -3,6 +3,7 @@ package bufferqdisc
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/hamgr/hamgr/bufferqdisc/plug"
@@ -20,6 +21,7 @@ var (
 	ErrCut      = hook.ErrCut      // the tap is cut; Clear opens it
 	ErrInTheWay = hook.ErrInTheWay // somebody else's filter sits on the tap
 	ErrNotEnded = hook.ErrNotEnded // that epoch has not ended; nothing was released
+	ErrLate     = hook.ErrLate     // the time for a release was over; what is left is held
 	ErrClosed   = hook.ErrClosed   // the buffer was torn down
 	ErrLost     = hook.ErrLost     // a device of the buffer's is gone, and packets with it
 )
@@ -39,8 +41,12 @@ type Buffer interface {
 	// sure; the checkpoint must not be committed. ErrLost or ErrInTheWay: somebody else
 	// changed what the buffer is made of, and packets may be gone, or out.
 	EndEpoch() (Epoch, error)
-	// Release lets an epoch and all before it go, in order.
-	Release(Epoch) error
+	// Release lets an epoch and all before it go, in order, until a time.
+	// ErrLate: what has not gone by then is held, but for a packet that was on its way. A
+	// relay's deadline is kept by the kernel, whatever becomes of this process meanwhile; a
+	// plug is let go by one message for each NIC, and what may come between is a look at the
+	// clock and that system call.
+	Release(e Epoch, until time.Time) error
 	// Open releases everything and stops holding. Only with the cluster's leave.
 	Open() error
 	// Stats may be called at any time.

@@ -2,11 +2,13 @@ package bufferqdisc
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -59,16 +61,16 @@ func checkOutputCommit(l *lab, b Buffer) error {
 	if err := l.wantSeqs(); err != nil {
 		return fmt.Errorf("before Release: %w", err)
 	}
-	if err := b.Release(e); err != nil {
+	if err := b.Release(e, whenever); err != nil {
 		return err
 	}
 	if err := l.wantSeqs(2, 3, 4); err != nil {
 		return fmt.Errorf("after Release: %w", err)
 	}
-	if err := b.Release(e + 1); !errors.Is(err, ErrNotEnded) {
+	if err := b.Release(e+1, whenever); !errors.Is(err, ErrNotEnded) {
 		return fmt.Errorf("Release of the epoch under way: %v", err)
 	}
-	if err := b.Release(e); err != nil {
+	if err := b.Release(e, whenever); err != nil {
 		return fmt.Errorf("Release again: %w", err)
 	}
 	if err := l.wantSeqs(); err != nil {
@@ -77,7 +79,7 @@ func checkOutputCommit(l *lab, b Buffer) error {
 	if e, err = b.EndEpoch(); err != nil {
 		return err
 	}
-	if err := b.Release(e); err != nil {
+	if err := b.Release(e, whenever); err != nil {
 		return err
 	}
 	return l.wantSeqs(5, 6)
@@ -90,12 +92,64 @@ func TestOutputCommit(t *testing.T) {
 	})
 }
 
+// TestLateRelease: what is released too late stays held, and in its order; at most the
+// packet that was on its way in that moment is lost.
+func TestLateRelease(t *testing.T) {
+	eachBackend(t, func(t *testing.T, backend string) {
+		l := newLab(t, 1)
+		g := l.guests[0]
+		b := setUp(t, l, backend, 0)
+		must(t, b.Hold())
+		l.send(g, 1, 2, 3)
+		e, err := b.EndEpoch()
+		must(t, err)
+		for _, until := range []time.Time{{}, time.Now()} {
+			if err := b.Release(e, until); !errors.Is(err, ErrLate) {
+				t.Errorf("%v", err)
+			}
+		}
+		must(t, l.wantSeqs())
+		must(t, b.Release(e, whenever))
+		must(t, l.wantSeqs(1, 2, 3))
+	})
+}
+
+// TestReleaseThatBecomesLate: the kernel keeps the deadline, not this process, which may be
+// stopped at any packet.
+func TestReleaseThatBecomesLate(t *testing.T) {
+	l := newLab(t, 1)
+	g := l.guests[0]
+	b := setUp(t, l, "relay", 0)
+	must(t, b.Hold())
+	const all = 900 // less than the tap's queue has room for
+	for s := range uint32(all) {
+		l.send(g, s+1)
+	}
+	e, err := b.EndEpoch()
+	must(t, err)
+	late := 0
+	for err = ErrLate; errors.Is(err, ErrLate); late++ {
+		err = b.Release(e, time.Now().Add(100*time.Microsecond))
+	}
+	must(t, err)
+	s := b.Stats()
+	if late < 3 || s.HeldPackets != 0 || s.Dropped > uint64(late) || s.Released+s.Dropped != all {
+		t.Errorf("late %d times: %+v", late, s)
+	}
+	got, err := l.await(int(s.Released))
+	must(t, err)
+	inOrder := slices.IsSortedFunc(got, func(a, b []byte) int { return cmp.Compare(seqOf(a), seqOf(b)) })
+	if len(got) != int(s.Released) || !inOrder {
+		t.Errorf("%d came, in order: %v", len(got), inOrder)
+	}
+}
+
 // eager is the mutant that releases when the checkpoint is taken, as Xen's Remus did.
 type eager struct{ Buffer }
 
 func (m eager) EndEpoch() (Epoch, error) {
 	e, err := m.Buffer.EndEpoch()
-	return e, errors.Join(err, m.Release(e))
+	return e, errors.Join(err, m.Release(e, whenever))
 }
 
 // never is the mutant that does not hold at all.
@@ -154,7 +208,7 @@ func TestEveryProtocolIsHeld(t *testing.T) {
 		must(t, l.wantSeqs())
 		e, err := b.EndEpoch()
 		must(t, err)
-		must(t, b.Release(e))
+		must(t, b.Release(e, whenever))
 		got, err := l.await(len(want))
 		must(t, err)
 		if len(got) != len(want) {
@@ -180,13 +234,13 @@ func TestEpochsFollowEachOther(t *testing.T) {
 		ends = append(ends, e)
 	}
 	must(t, l.wantSeqs())
-	must(t, b.Release(ends[0]))
+	must(t, b.Release(ends[0], whenever))
 	must(t, l.wantSeqs(10, 11))
-	must(t, b.Release(ends[2]))
+	must(t, b.Release(ends[2], whenever))
 	must(t, l.wantSeqs(20, 21, 30, 31))
-	must(t, b.Release(ends[1]))
+	must(t, b.Release(ends[1], whenever))
 	must(t, l.wantSeqs())
-	must(t, b.Release(ends[3]))
+	must(t, b.Release(ends[3], whenever))
 	must(t, l.wantSeqs(40, 41))
 }
 
@@ -214,7 +268,7 @@ func TestBoundaryUnderLoad(t *testing.T) {
 		for epoch := range 60 {
 			run <- struct{}{}
 			if epoch > 0 { // commit and release the epoch before while the guest runs
-				must(t, b.Release(ended))
+				must(t, b.Release(ended, whenever))
 			}
 			now := <-stopped
 			got, err := l.await(int(last - released))
@@ -266,7 +320,7 @@ func TestBridgeLearnsTheGuestOnItsPort(t *testing.T) {
 		l.send(g, 1)
 		e, err := b.EndEpoch()
 		must(t, err)
-		must(t, b.Release(e))
+		must(t, b.Release(e, whenever))
 		must(t, l.wantSeqs(1))
 		entries, err := netlink.NeighList(byName(t, g.name).Attrs().Index, unix.AF_BRIDGE)
 		must(t, err)
@@ -290,7 +344,7 @@ func TestNICsAreReleasedTogether(t *testing.T) {
 		e, err := b.EndEpoch()
 		must(t, err)
 		l.send(l.guests[1], 3)
-		must(t, b.Release(e))
+		must(t, b.Release(e, whenever))
 		must(t, l.wantSeqs(1, 2))
 	})
 }
@@ -327,7 +381,7 @@ func TestLimit(t *testing.T) {
 		if s := b.Stats(); s.HeldPackets != 10 || s.HeldBytes != 10_000 || s.Dropped != 10 {
 			t.Fatalf("%+v", s)
 		}
-		must(t, b.Release(e))
+		must(t, b.Release(e, whenever))
 		must(t, l.wantSeqs(0, 1, 2, 3, 4, 5, 6, 7, 8, 9))
 		if s := b.Stats(); s.HeldPackets != 0 || s.HeldBytes != 0 || s.Released < 10 || s.Dropped != 10 {
 			t.Fatalf("%+v", s)
@@ -354,7 +408,7 @@ func TestAbandonCuts(t *testing.T) {
 				must(t, b.Abandon())
 				l.send(l.guests[0], 2)
 				for what, err := range map[string]error{
-					"Release": b.Release(e), "Open": b.Open(), "Hold": b.Hold(), "Teardown": b.Teardown(),
+					"Release": b.Release(e, whenever), "Open": b.Open(), "Hold": b.Hold(), "Teardown": b.Teardown(),
 				} {
 					if !errors.Is(err, ErrCut) && !(what == "Release" && errors.Is(err, ErrNotEnded)) {
 						t.Errorf("%s after Abandon: %v", what, err)
@@ -423,7 +477,7 @@ func TestTapVanishes(t *testing.T) {
 		l.send(l.guests[0], 1)
 		must(t, netlink.LinkDel(byName(t, l.guests[0].name)))
 		if e, err := b.EndEpoch(); err == nil {
-			b.Release(e)
+			b.Release(e, whenever)
 		}
 		must(t, l.wantSeqs())
 		must(t, b.Abandon())

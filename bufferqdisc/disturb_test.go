@@ -104,7 +104,7 @@ func takeApart(t *testing.T, backend string, ended bool, do func(*testing.T, *la
 	}
 	do(t, l)
 	if ended {
-		err = b.Release(e)
+		err = b.Release(e, whenever)
 	} else {
 		_, err = b.EndEpoch()
 	}

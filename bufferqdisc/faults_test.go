@@ -102,7 +102,7 @@ func (d *drama) run(act string) (err error) {
 		d.ends = d.seq
 	case "release":
 		d.allowed = max(d.allowed, d.ends)
-		err = d.b.Release(d.epoch)
+		err = d.b.Release(d.epoch, whenever)
 	case "open":
 		d.open, d.allowed = true, d.seq
 		err = d.b.Open()

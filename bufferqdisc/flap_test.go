@@ -37,7 +37,7 @@ func TestFlapReleasesNothing(t *testing.T) {
 	}
 	l.send(l.guests[0], 3, 4)
 	for range 2 {
-		if err := b.Release(e); !errors.Is(err, ErrLost) {
+		if err := b.Release(e, whenever); !errors.Is(err, ErrLost) {
 			t.Errorf("Release after a flap: %v", err)
 		}
 	}
@@ -62,7 +62,7 @@ func TestASecondEndedEpochIsRefused(t *testing.T) {
 	if _, err := b.EndEpoch(); !errors.Is(err, plug.ErrOutstanding) {
 		t.Errorf("a second EndEpoch: %v", err)
 	}
-	must(t, b.Release(e))
+	must(t, b.Release(e, whenever))
 	must(t, l.wantSeqs(1))
 }
 

@@ -39,7 +39,7 @@ func TestMemoryIsBounded(t *testing.T) {
 				if used := heap() - before; used > 1<<20 {
 					t.Errorf("%d KiB of this process are in use", used>>10)
 				}
-				must(t, b.Release(e))
+				must(t, b.Release(e, whenever))
 				_, err = l.arrived()
 				must(t, err)
 			}

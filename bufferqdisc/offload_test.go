@@ -41,7 +41,7 @@ func TestOffloadsSurvive(t *testing.T) {
 				must(t, l.wantSeqs())
 				e, err := b.EndEpoch()
 				must(t, err)
-				must(t, b.Release(e))
+				must(t, b.Release(e, whenever))
 				got, err := l.await(1)
 				must(t, err)
 				if len(got) != 1 {
@@ -92,7 +92,7 @@ func TestManySmallAndLargePackets(t *testing.T) {
 		}
 		e, err := b.EndEpoch()
 		must(t, err)
-		must(t, b.Release(e))
+		must(t, b.Release(e, whenever))
 		got, err := l.await(len(want))
 		must(t, err)
 		var sizes []uint32

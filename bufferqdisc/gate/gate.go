@@ -7,8 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/hamgr/hamgr/bufferqdisc/internal/boottime"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/hamgr/hamgr/internal/mutant"
 )
@@ -88,7 +87,7 @@ func (g *Gate) Extend(until time.Time) error {
 		if until == until.Round(0) {
 			return ErrWallClock
 		}
-		at = deadline(until, bootTime)
+		at = boottime.Of(until)
 		if mutant.Is(mutant.LeaseWithoutFencing) && time.Until(until) > 0 {
 			at = math.MaxUint64
 		}
@@ -102,21 +101,6 @@ func (g *Gate) Extend(until time.Time) error {
 	return nil
 }
 
-// deadline is a time on the kernel's clock, and never later. That clock is read first: a
-// process that is stopped between the two readings gets less time, not more.
-func deadline(until time.Time, clock func() int64) uint64 {
-	now := clock()
-	return uint64(max(0, now+int64(time.Until(until))))
-}
-
-func bootTime() int64 {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
-		return 0 // no such clock: closed for as long as the host can be up
-	}
-	return t.Nano()
-}
-
 // Stats may be called at any time.
 func (g *Gate) Stats() Stats {
 	g.mu.Lock()
@@ -128,7 +112,7 @@ func (g *Gate) statsLocked() Stats {
 	if g.end == nil {
 		s := g.p.shared()
 		g.last = Stats{
-			Open:    uint64(bootTime()) < s.deadline.Load(),
+			Open:    boottime.Now() < s.deadline.Load(),
 			Dropped: s.dropped.Load(), DroppedBytes: s.droppedBytes.Load(),
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/hamgr/hamgr/internal/mutant"
@@ -93,7 +94,7 @@ func (p *Plug) EndEpoch() (uint64, error) {
 // Release lets the ended epoch go. ErrNotEnded for one under way or to come, ErrLost
 // after a reset of the queue: nothing goes out then, and nothing will until Open. After
 // another error some of it may be out, and Release may be called again.
-func (p *Plug) Release(epoch uint64) error {
+func (p *Plug) Release(epoch uint64, until time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.usableLocked(); err != nil {
@@ -106,6 +107,9 @@ func (p *Plug) Release(epoch uint64) error {
 		return nil // it has gone already
 	}
 	err := p.checkLocked()
+	if err == nil && !time.Now().Before(until) {
+		err = hook.ErrLate
+	}
 	if err == nil {
 		err = p.each((*port).release)
 	}

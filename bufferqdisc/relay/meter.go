@@ -3,9 +3,12 @@ package relay
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
+	"github.com/hamgr/hamgr/bufferqdisc/internal/boottime"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/bpfmem"
+	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 )
 
 // meter counts what waits in the hold TAPs of a relay, and keeps it within its limits: the
@@ -20,10 +23,12 @@ type shared struct {
 	// The programs'.
 	in, inBytes           atomic.Uint64
 	dropped, droppedBytes atomic.Uint64 // over a limit
-	_                     [32]byte      // what follows is written by another CPU
+	late                  atomic.Uint64 // written after the deadline, and dropped
+	_                     [24]byte      // what follows is written by another CPU
 	// Ours.
 	out, outBytes        atomic.Uint64
 	maxPackets, maxBytes atomic.Uint64
+	deadline             atomic.Uint64 // of what is released (boottime)
 }
 
 const (
@@ -35,6 +40,8 @@ const (
 	atOutBytes     = int16(unsafe.Offsetof(shared{}.outBytes))
 	atMaxPackets   = int16(unsafe.Offsetof(shared{}.maxPackets))
 	atMaxBytes     = int16(unsafe.Offsetof(shared{}.maxBytes))
+	atLate         = int16(unsafe.Offsetof(shared{}.late))
+	atDeadline     = int16(unsafe.Offsetof(shared{}.deadline))
 )
 
 func newMeter(maxBytes int) (*meter, error) {
@@ -50,6 +57,16 @@ func newMeter(maxBytes int) (*meter, error) {
 
 // shared is valid until close.
 func (m *meter) shared() *shared { return m.Get() }
+
+// setDeadline is for what is written from now on. ErrLate: it is over.
+func (m *meter) setDeadline(until time.Time) error {
+	at := boottime.Of(until)
+	m.shared().deadline.Store(at)
+	if boottime.Now() >= at {
+		return hook.ErrLate
+	}
+	return nil
+}
 
 // level is a reading of what has come in.
 type level struct{ packets, bytes uint64 }

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/hamgr/hamgr/internal/mutant"
@@ -73,15 +74,18 @@ func (n *nic) letGo(epoch uint64, upTo level) (err error) {
 			n.next = epoch + 1
 			continue
 		}
-		if e := n.send(p, &t); e != nil {
+		if e := n.send(p, &t); errors.Is(e, hook.ErrLate) {
+			return e
+		} else if e != nil {
 			err = e
 		}
 	}
 	return err
 }
 
-// letAllGo sends all there is, of whichever epoch.
+// letAllGo sends all there is, of whichever epoch, and whenever.
 func (n *nic) letAllGo() (err error) {
+	n.r.meter.shared().deadline.Store(math.MaxUint64)
 	var t tally
 	defer func() { n.r.settle(&t, n.r.meter.now()) }()
 	for range maxDrain {
@@ -105,12 +109,17 @@ func (n *nic) letAllGo() (err error) {
 	return err
 }
 
-// send writes a packet out. The error says that the release TAP takes none any more; one
+// send writes a packet out. The error says that the release TAP takes none any more, or that
+// it was too late; one
 // packet that the kernel refuses is lost as any network loses packets, and counted.
 func (n *nic) send(p []byte, t *tally) error {
-	err := error(hook.ErrCut)
+	err, late := error(hook.ErrCut), &n.r.meter.shared().late
+	before := late.Load()
 	if !n.r.cut.Load() {
 		err = n.release.write(p)
+	}
+	if err == nil && late.Load() != before {
+		err = hook.ErrLate
 	}
 	bytes := uint64(len(p) - vnetLen)
 	t.packets++
@@ -120,6 +129,9 @@ func (n *nic) send(p []byte, t *tally) error {
 	}
 	t.dropped++
 	t.droppedBytes += bytes
+	if err == hook.ErrLate {
+		return err
+	}
 	if errors.Is(err, unix.EBADFD) || errors.Is(err, unix.EIO) {
 		return fmt.Errorf("%w: write %s: %w", hook.ErrLost, n.release.name, err)
 	}

@@ -77,11 +77,22 @@ func holdProgram(ifindex int, mark uint32, meter int) asm.Instructions {
 	)
 }
 
-// releaseProgram marks everything and hands it to the device as if it had received it.
-func releaseProgram(ifindex int, mark uint32) asm.Instructions {
+// releaseProgram marks everything and hands it to the device as if it had received it, and
+// drops what comes after the deadline: this process may be stopped at any packet, and go on
+// when the guest is another host's.
+func releaseProgram(ifindex int, mark uint32, meter int) asm.Instructions {
 	return asm.Instructions{
-		asm.Mov.Imm32(asm.R2, int32(mark)),
-		asm.StoreMem(asm.R1, skbMark, asm.R2, asm.Word),
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.LoadMapValue(asm.R7, meter, 0),
+		asm.FnKtimeGetBootNs.Call(),
+		asm.LoadMem(asm.R1, asm.R7, atDeadline, asm.DWord),
+		asm.JLT.Reg(asm.R0, asm.R1, "in time"),
+		asm.Mov.Imm(asm.R1, 1),
+		asm.AddAtomic.Mem(asm.R7, asm.R1, asm.DWord, atLate),
+		asm.Mov.Imm(asm.R0, actShot),
+		asm.Return(),
+		asm.Mov.Imm32(asm.R2, int32(mark)).WithSymbol("in time"),
+		asm.StoreMem(asm.R6, skbMark, asm.R2, asm.Word),
 		asm.Mov.Imm(asm.R1, int32(ifindex)),
 		asm.Mov.Imm(asm.R2, fIngress),
 		asm.FnRedirect.Call(),
@@ -104,7 +115,7 @@ func loadPrograms(tap, hold, meter int) (p programs, err error) {
 		ins asm.Instructions
 	}{
 		{&p.hold, holdProgram(hold, mark, meter)},
-		{&p.release, releaseProgram(tap, mark)},
+		{&p.release, releaseProgram(tap, mark, meter)},
 		{&p.drop, dropProgram()},
 	} {
 		*l.to, err = ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, Instructions: l.ins, License: "Apache-2.0"})

@@ -4,14 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/hamgr/hamgr/internal/mutant"
 )
 
-// Release sends an epoch and all before it, in order. ErrNotEnded for an epoch under
-// way or to come; nothing is sent then. It may be called again after an error.
-func (r *Relay) Release(epoch uint64) error {
+// Release sends an epoch and all before it, in order, until a time. ErrNotEnded for an epoch
+// under way or to come; nothing is sent then. ErrLate: what is left is still held, but for
+// one packet that was on its way at that time, which is dropped. It may be called again after
+// an error.
+func (r *Relay) Release(epoch uint64, until time.Time) error {
 	r.sending.Lock()
 	defer r.sending.Unlock()
 	upTo, err := r.mayRelease(epoch)
@@ -21,13 +24,18 @@ func (r *Relay) Release(epoch uint64) error {
 	if upTo == nil {
 		return nil // it has gone already
 	}
+	if err := r.meter.setDeadline(until); err != nil {
+		return fmt.Errorf("release %d: %w", epoch, err)
+	}
 	last := epoch
 	if mutant.Is(mutant.SecondBuffer) {
 		last++
 	}
 	var errs []error
 	for _, n := range r.nics {
-		errs = append(errs, n.letGo(last, *upTo))
+		if errs = append(errs, n.letGo(last, *upTo)); errors.Is(errs[len(errs)-1], hook.ErrLate) {
+			break
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("release %d: %w", epoch, err)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,37 +11,61 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hamgr/hamgr/bufferqdisc"
 	"github.com/hamgr/hamgr/internal/mutant"
 )
 
 const (
 	// lateCommit is less than the shortest silence after which a host is declared dead.
 	lateCommit = 80 * time.Millisecond
-	// closing is what the end of a connection may come behind its last data.
+	// closing is what the end of a connection may come behind its last data, and less than a
+	// backup takes to restore the guest.
 	closing = 10 * time.Millisecond
 )
 
-// stillBackedUp looks at a commit that was long in coming, as the network or this process
-// stood still: meanwhile the backup may have been given the guest, and what is let go here
-// would come out beside what the guest says there (I2). A backup hangs up when it takes
-// over, but that news may come behind: where the managers have had the time to act on any
-// silence, they are asked, by ending the session. In the time until the look nothing more is known than before, so this narrows the
-// gap to what any network may delay a packet by; it does not close it.
-func (s *session) stillBackedUp(ctx context.Context) error {
-	late := time.Since(s.shipped)
-	if late < lateCommit || mutant.Is(mutant.IgnoreFailedCommit) {
-		return nil
+// release lets the ended epoch's output go, and nothing of it when it may be too late: this
+// process may be stopped between any two packets.
+func (s *session) release(ctx context.Context) error {
+	for { // until the managers have had the time to act
+		until, err := s.stillBackedUp(ctx)
+		if err != nil {
+			return err
+		}
+		if err = s.p.out.buffer.Release(s.ended, until); err == nil {
+			return nil
+		}
+		if !errors.Is(err, bufferqdisc.ErrLate) {
+			return fmt.Errorf("output buffer: %w", err)
+		}
 	}
-	if patience := s.p.agent.cfg.Patience; patience > 0 && late >= patience {
-		return fmt.Errorf("backup %s was %v late with its commit; the managers are to say whose the guest is now", s.order.Backup, late.Round(time.Millisecond))
+}
+
+// stillBackedUp says until when what was committed may be let go. When a commit was long in
+// coming, as the network or this process stood still, it looks first: meanwhile the backup
+// may have been given the guest, and what is let go here would come out beside what the
+// guest says there (I2). A backup hangs up when it takes over, but that news may come behind:
+// where the managers have had the time to act on any silence, they are asked, by ending the
+// session. In the time until the look nothing more is known than before, so this narrows the
+// gap to what any network may delay a packet by; it does not close it.
+func (s *session) stillBackedUp(ctx context.Context) (until time.Time, err error) {
+	late := time.Since(s.shipped)
+	if mutant.Is(mutant.IgnoreFailedCommit) {
+		return time.Now().Add(time.Hour), nil
+	}
+	if late < lateCommit-closing {
+		return s.shipped.Add(lateCommit), nil
+	}
+	if late >= cmp.Or(s.p.agent.cfg.Patience, commitTimeout) {
+		return until, fmt.Errorf("backup %s was %v late with its commit; the managers are to say whose the guest is now", s.order.Backup, late.Round(time.Millisecond))
 	}
 	if err := sleep(ctx, closing); err != nil {
-		return err
+		return until, err
 	}
+	until = time.Now().Add(closing)
 	if hungUp(s.conn) {
-		return fmt.Errorf("backup %s has hung up since it committed, %v ago", s.order.Backup, time.Since(s.shipped).Round(time.Millisecond))
+		return until, fmt.Errorf("backup %s has hung up since it committed, %v ago", s.order.Backup, time.Since(s.shipped).Round(time.Millisecond))
 	}
-	return nil
+	return until, nil
 }
 
 // hungUp says that the other end has closed a TCP connection, or reset it. It reads nothing.

@@ -25,27 +25,27 @@ func TestLateCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer there.Close()
-	s := &session{p: &primary{agent: &Agent{}}, conn: here, shipped: time.Now().Add(-time.Minute)}
-	if err := s.stillBackedUp(t.Context()); err != nil {
-		t.Errorf("it is there: %v", err)
+	s := &session{p: &primary{agent: &Agent{}}, conn: here, shipped: time.Now().Add(-time.Second)}
+	if until, err := s.stillBackedUp(t.Context()); err != nil || time.Until(until) > closing {
+		t.Errorf("it is there: %v, for %v", err, time.Until(until))
 	}
-	s.p.agent.cfg.Patience = time.Second
-	if err := s.stillBackedUp(t.Context()); err == nil {
+	s.p.agent.cfg.Patience = 100 * time.Millisecond
+	if _, err := s.stillBackedUp(t.Context()); err == nil {
 		t.Error("the managers have had the time to give the guest away")
 	}
 	s.p.agent.cfg.Patience = time.Hour
 	there.Close()
-	if err := s.stillBackedUp(t.Context()); err == nil {
+	if _, err := s.stillBackedUp(t.Context()); err == nil {
 		t.Error("it has hung up")
 	}
 	s.shipped = time.Now()
-	if err := s.stillBackedUp(t.Context()); err != nil {
-		t.Errorf("in time: %v", err)
+	if until, err := s.stillBackedUp(t.Context()); err != nil || until != s.shipped.Add(lateCommit) {
+		t.Errorf("in time: %v, until %v after", err, until.Sub(s.shipped))
 	}
 	s.shipped = time.Time{}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.stillBackedUp(over); err == nil {
+	if _, err := s.stillBackedUp(over); err == nil {
 		t.Error("the session is over")
 	}
 }

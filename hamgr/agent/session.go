@@ -255,11 +255,8 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 	s.trace(trace.Acked, n, time.Time{})
 	s.p.stats.epoch(paused, time.Since(s.clock)-paused, s.ckpt)
 	if s.ended > 0 {
-		if err := s.stillBackedUp(ctx); err != nil {
+		if err := s.release(ctx); err != nil {
 			return err
-		}
-		if err := s.p.out.buffer.Release(s.ended); err != nil {
-			return fmt.Errorf("output buffer: %w", err)
 		}
 		s.trace(trace.Released, n, time.Time{})
 	}
@@ -319,7 +316,7 @@ func (s *session) ship(ctx context.Context, n uint64) error {
 	}
 	s.shipped = time.Now()
 	if mutant.Is(mutant.ReleaseWhenWritten) && s.ended > 0 {
-		s.p.out.buffer.Release(s.ended)
+		s.p.out.buffer.Release(s.ended, time.Now().Add(time.Hour))
 	}
 	got, err := s.sender.WaitCommit(ctx)
 	if mutant.Is(mutant.IgnoreFailedCommit) {

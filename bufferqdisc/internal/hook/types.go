@@ -9,6 +9,8 @@ var (
 	ErrInTheWay = errors.New("something else handles the tap's ingress")
 	// ErrNotEnded: an epoch that has not ended was to be released. Nothing was.
 	ErrNotEnded = errors.New("the epoch has not ended")
+	// ErrLate: the time for a release was over; what is left is held.
+	ErrLate = errors.New("it is too late to release")
 	// ErrClosed: the buffer was torn down.
 	ErrClosed = errors.New("the buffer was torn down")
 	// ErrLost: a device of ours is gone or was reset, and with it packets of an epoch under way.

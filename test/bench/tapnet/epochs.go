@@ -44,7 +44,7 @@ func (n *Net) clock(b bufferqdisc.Buffer, epoch time.Duration, stop chan struct{
 		e, err := b.EndEpoch()
 		n.still.Unlock()
 		if err == nil {
-			err = b.Release(e)
+			err = b.Release(e, time.Now().Add(time.Minute))
 		}
 		if err != nil {
 			return err

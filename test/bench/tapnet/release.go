@@ -37,7 +37,7 @@ func Release(backend string, packets []int) (took []time.Duration, err error) {
 				return fmt.Errorf("%d packets were out before their release", early)
 			}
 			t := monotonic()
-			if err := b.Release(e); err != nil {
+			if err := b.Release(e, time.Now().Add(time.Minute)); err != nil {
 				return err
 			}
 			if err := s.await(before + uint64(k)); err != nil {
