@@ -92,7 +92,8 @@ func (p *Plug) EndEpoch() (uint64, error) {
 }
 
 // Release lets the ended epoch go. ErrNotEnded for one under way or to come, ErrLost
-// after a reset of the queue: nothing goes out then, and nothing will until Open. After
+// after a reset of the queue: nothing goes out then, and nothing will until Open. ErrLate for
+// a NIC whose turn comes after a time: what it held stays held. After that and
 // another error some of it may be out, and Release may be called again.
 func (p *Plug) Release(epoch uint64, until time.Time) error {
 	p.mu.Lock()
@@ -107,11 +108,8 @@ func (p *Plug) Release(epoch uint64, until time.Time) error {
 		return nil // it has gone already
 	}
 	err := p.checkLocked()
-	if err == nil && !time.Now().Before(until) {
-		err = hook.ErrLate
-	}
 	if err == nil {
-		err = p.each((*port).release)
+		err = p.each(func(o *port) error { return o.release(until) })
 	}
 	if err != nil {
 		return fmt.Errorf("release %d: %w", epoch, err)

@@ -3,6 +3,7 @@ package plug
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 )
@@ -35,8 +36,15 @@ func (o *port) open() error   { return o.box.tell(actReleaseIndefinite) }
 
 // end ends an epoch of one that holds, and shuts one that is open. After an error it may
 // have done so or not.
-func (o *port) end() error     { return o.box.tell(actBuffer) }
-func (o *port) release() error { return o.box.tell(actReleaseOne) }
+func (o *port) end() error { return o.box.tell(actBuffer) }
+
+// release may be told again: a plug that has let an epoch go has none more until the next ends.
+func (o *port) release(until time.Time) error {
+	if !time.Now().Before(until) {
+		return fmt.Errorf("%s: %w", o.tap.Name, hook.ErrLate)
+	}
+	return o.box.tell(actReleaseOne)
+}
 
 // ready has everything in its place, and the queue empty, before a Hold: what waits when
 // a plug shuts is in no epoch that it counts, and would be late by so much for good.
