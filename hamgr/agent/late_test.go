@@ -5,6 +5,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/hamgr/hamgr/bufferqdisc"
 )
 
 // TestLateCommit: one that comes in time is taken as it is; one that comes late only from
@@ -25,27 +27,52 @@ func TestLateCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer there.Close()
-	s := &session{p: &primary{agent: &Agent{}}, conn: here, shipped: time.Now().Add(-time.Second)}
-	if until, err := s.stillBackedUp(t.Context()); err != nil || time.Until(until) > closing {
+	s := &session{p: &primary{agent: &Agent{}}, conn: here, there: time.Now().Add(-time.Second)}
+	if until, err := s.stillBackedUp(t.Context(), false); err != nil || time.Until(until) > closing {
 		t.Errorf("it is there: %v, for %v", err, time.Until(until))
 	}
 	s.p.agent.cfg.Patience = 100 * time.Millisecond
-	if _, err := s.stillBackedUp(t.Context()); err == nil {
+	s.there = time.Now().Add(-time.Second)
+	if _, err := s.stillBackedUp(t.Context(), false); err == nil {
 		t.Error("the managers have had the time to give the guest away")
 	}
 	s.p.agent.cfg.Patience = time.Hour
+	buffer := &slowBuffer{times: 3}
+	s.p.out.buffer = buffer
+	s.there = time.Now().Add(-time.Second)
+	if err := s.release(t.Context()); err != nil || buffer.times != 0 {
+		t.Errorf("%v; to be released %d times more", err, buffer.times)
+	}
+	s.there = time.Now().Add(-time.Second)
 	there.Close()
-	if _, err := s.stillBackedUp(t.Context()); err == nil {
+	if _, err := s.stillBackedUp(t.Context(), false); err == nil {
 		t.Error("it has hung up")
 	}
-	s.shipped = time.Now()
-	if until, err := s.stillBackedUp(t.Context()); err != nil || until != s.shipped.Add(lateCommit) {
-		t.Errorf("in time: %v, until %v after", err, until.Sub(s.shipped))
+	s.there = time.Now()
+	if _, err := s.stillBackedUp(t.Context(), true); err == nil {
+		t.Error("it has hung up just now")
 	}
-	s.shipped = time.Time{}
+	if until, err := s.stillBackedUp(t.Context(), false); err != nil || until != s.there.Add(lateCommit) {
+		t.Errorf("in time: %v, until %v after", err, until.Sub(s.there))
+	}
+	s.there = time.Time{}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.stillBackedUp(over); err == nil {
+	if _, err := s.stillBackedUp(over, false); err == nil {
 		t.Error("the session is over")
 	}
+}
+
+// slowBuffer is too late with a release some times.
+type slowBuffer struct {
+	bufferqdisc.Buffer
+	times int
+}
+
+func (b *slowBuffer) Release(_ bufferqdisc.Epoch, until time.Time) error {
+	if b.times--; b.times == 0 {
+		return nil
+	}
+	time.Sleep(time.Until(until))
+	return bufferqdisc.ErrLate
 }

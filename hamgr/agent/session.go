@@ -41,7 +41,7 @@ type session struct {
 	info    domain.Info
 	sender  *wire.Sender
 	conn    net.Conn  // sender's
-	shipped time.Time // the last checkpoint, whole
+	there   time.Time // the backup, for all that is known: when the last checkpoint was sent, or at a look since
 	colo    *colo.Session
 	ckpt    *wire.Checkpoint
 	synced  chan error
@@ -314,7 +314,7 @@ func (s *session) ship(ctx context.Context, n uint64) error {
 	if err := s.sender.Ship(ctx, s.ckpt); err != nil {
 		return fmt.Errorf("backup %s: %w", s.order.Backup, err)
 	}
-	s.shipped = time.Now()
+	s.there = time.Now()
 	if mutant.Is(mutant.ReleaseWhenWritten) && s.ended > 0 {
 		s.p.out.buffer.Release(s.ended, time.Now().Add(time.Hour))
 	}
