@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestListenersAreClosedEarly: what a node opens before and after its heartbeats' socket has
-// a lower descriptor, and the kernel closes it later.
+// TestListenersAreClosedEarly: what a node opens after its heartbeats' socket, and that is all
+// that takes long to close, has a lower descriptor: the kernel closes it later.
 func TestListenersAreClosedEarly(t *testing.T) {
 	conn, err := listen("127.0.0.1:0")
 	if err != nil {

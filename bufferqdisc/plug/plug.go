@@ -92,9 +92,9 @@ func (p *Plug) EndEpoch() (uint64, error) {
 }
 
 // Release lets the ended epoch go. ErrNotEnded for one under way or to come, ErrLost
-// after a reset of the queue: nothing goes out then, and nothing will until Open. ErrLate for
-// a NIC whose turn comes after a time: what it held stays held. After that and
-// another error some of it may be out, and Release may be called again.
+// after a reset of the queue: nothing goes out then, and nothing will until Open. ErrLate:
+// a NIC's turn came after that time, and what it held stays held. After this or another
+// error some of it may be out, and Release may be called again.
 func (p *Plug) Release(epoch uint64, until time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

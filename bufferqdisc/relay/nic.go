@@ -109,9 +109,9 @@ func (n *nic) letAllGo() (err error) {
 	return err
 }
 
-// send writes a packet out. The error says that the release TAP takes none any more, or that
-// it was too late; one
-// packet that the kernel refuses is lost as any network loses packets, and counted.
+// send writes a packet out. The error says that the release TAP takes none any more, or, ErrLate,
+// that the deadline was over and the packet is dropped; one that the kernel refuses is lost
+// as any network loses packets, and counted.
 func (n *nic) send(p []byte, t *tally) error {
 	err, late := error(hook.ErrCut), &n.r.meter.shared().late
 	before := late.Load()

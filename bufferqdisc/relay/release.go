@@ -33,7 +33,9 @@ func (r *Relay) Release(epoch uint64, until time.Time) error {
 	}
 	var errs []error
 	for _, n := range r.nics {
-		if errs = append(errs, n.letGo(last, *upTo)); errors.Is(errs[len(errs)-1], hook.ErrLate) {
+		err := n.letGo(last, *upTo)
+		errs = append(errs, err)
+		if errors.Is(err, hook.ErrLate) {
 			break
 		}
 	}

@@ -20,7 +20,7 @@ const roleVariable = "HAMGR_LAB_TEST_ROLE"
 
 // TestHost takes one host, and the client host, through all a host can go through.
 func TestHost(t *testing.T) {
-	l := up(t)
+	l := up(t, 1)
 	for _, part := range []struct {
 		name string
 		run  func(*testing.T, *Lab)
@@ -32,13 +32,13 @@ func TestHost(t *testing.T) {
 	}
 }
 
-func up(t *testing.T) *Lab {
+func up(t *testing.T, hosts int) *Lab {
 	t.Helper()
 	p, err := Prepare(t.Context(), os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Up(t.Context(), Spec{Root: p.Root, RunDir: t.TempDir(), Hosts: 1, Binds: []Bind{{From: filepath.Dir(self(t)), To: "/opt/test"}}})
+	l, err := Up(t.Context(), Spec{Root: p.Root, RunDir: t.TempDir(), Hosts: hosts, Binds: []Bind{{From: filepath.Dir(self(t)), To: "/opt/test"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,8 +219,18 @@ func off(t *testing.T, h *Host) {
 // dial connects from a host's network.
 func dial(t *testing.T, h *Host, addr string) net.Conn {
 	t.Helper()
-	result := make(chan error)
 	var conn net.Conn
+	inside(t, h, func() (err error) {
+		conn, err = net.DialTimeout("tcp", addr, patience)
+		return err
+	})
+	return conn
+}
+
+// inside runs f in the network of a host.
+func inside(t *testing.T, h *Host, f func() error) {
+	t.Helper()
+	result := make(chan error)
 	go func() {
 		runtime.LockOSThread() // ends with this goroutine
 		ns, err := netns.GetFromPid(h.Pid())
@@ -229,14 +239,13 @@ func dial(t *testing.T, h *Host, addr string) net.Conn {
 			err = netns.Set(ns)
 		}
 		if err == nil {
-			conn, err = net.DialTimeout("tcp", addr, patience)
+			err = f()
 		}
 		result <- err
 	}()
 	if err := <-result; err != nil {
 		t.Fatal(err)
 	}
-	return conn
 }
 
 func answers(t *testing.T, conn net.Conn) {

@@ -3,15 +3,12 @@ package lab
 import (
 	"encoding/binary"
 	"net"
-	"os"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,31 +16,34 @@ import (
 // host, and what it does with it in its kernel on the other network, or the switch floods
 // it. A host that lost packets for the lab's sake could not show that hamgr loses none.
 func TestPowerOffLosesNothingUnderWay(t *testing.T) {
-	p, err := Prepare(t.Context(), os.Stderr)
-	must(t, err)
-	l, err := Up(t.Context(), Spec{Root: p.Root, RunDir: t.TempDir(), Hosts: 2})
-	must(t, err)
-	t.Cleanup(l.Down)
+	l := up(t, 2)
 	guest := net.HardwareAddr{0x52, 0x54, 0, 0, 0, 0x77}
 	forward(t, l.Host("h1"))
 	heard := []int{packetSocket(t, l.Host("h2"), "eth0", unix.ETH_P_ALL), packetSocket(t, l.Host("h2"), "eth1", unix.ETH_P_ALL)}
 	at, client := packetSocket(t, l.Host("h1"), "eth1", 0), packetSocket(t, l.Host("client"), "eth1", 0)
 	// The switches learn where the guest is; on the other network nobody knows it.
-	_, err = unix.Write(at, testFrame(net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, guest, 0))
+	_, err := unix.Write(at, testFrame(net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, guest, 0))
 	must(t, err)
 
 	const all, every = 30000, 10 * time.Microsecond
-	sent := make(chan error, 1)
+	third, sent := make(chan struct{}), make(chan error, 1)
 	go func() {
 		var err error
 		for n, next := uint32(1), time.Now(); n <= all && err == nil; n++ {
+			if n == all/3 {
+				close(third)
+			}
 			for next = next.Add(every); time.Now().Before(next); {
 			}
 			_, err = unix.Write(client, testFrame(guest, net.HardwareAddr{2, 0, 0, 0, 0, 1}, n))
 		}
 		sent <- err
 	}()
-	time.Sleep(all * every / 3) // the stimulus: in the middle of it
+	select {
+	case <-third:
+	case err := <-sent:
+		t.Fatal("not all were sent: ", err)
+	}
 	_, err = l.Host("h1").PowerOff()
 	must(t, err)
 	must(t, <-sent)
@@ -80,25 +80,6 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// inside runs f in the network of a host.
-func inside(t *testing.T, h *Host, f func() error) {
-	t.Helper()
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread() // ends with this goroutine
-		ns, err := netns.GetFromPid(h.Pid())
-		if err == nil {
-			defer ns.Close()
-			err = netns.Set(ns)
-		}
-		if err == nil {
-			err = f()
-		}
-		result <- err
-	}()
-	must(t, <-result)
 }
 
 // forward has a host's kernel send on to the management network what comes from the guests'.
