@@ -43,8 +43,12 @@ func TestLateCommit(t *testing.T) {
 	if err := s.release(t.Context()); err != nil || buffer.times != 0 {
 		t.Errorf("%v; to be released %d times more", err, buffer.times)
 	}
+	*buffer = slowBuffer{times: 2, meanwhile: func() { there.Close() }}
+	s.there = time.Now()
+	if err := s.release(t.Context()); err == nil || buffer.times != 1 {
+		t.Errorf("it hung up in the middle of a release: %v; to be released %d times more", err, buffer.times)
+	}
 	s.there = time.Now().Add(-time.Second)
-	there.Close()
 	if _, err := s.stillBackedUp(t.Context(), false); err == nil {
 		t.Error("it has hung up")
 	}
@@ -66,12 +70,16 @@ func TestLateCommit(t *testing.T) {
 // slowBuffer is too late with a release some times.
 type slowBuffer struct {
 	bufferqdisc.Buffer
-	times int
+	times     int
+	meanwhile func()
 }
 
 func (b *slowBuffer) Release(bufferqdisc.Epoch, time.Time) error {
 	if b.times--; b.times == 0 {
 		return nil
+	}
+	if b.meanwhile != nil {
+		b.meanwhile()
 	}
 	return bufferqdisc.ErrLate
 }
