@@ -79,20 +79,28 @@ func TestReadYourWrites(t *testing.T) {
 	go func() {
 		done <- w.client("h2").Do(t.Context(), http.MethodDelete, "/v1/protections/web1", nil, nil)
 	}()
-	for {
-		w.mu.Lock()
-		gone := len(w.agreed.Protections) == 0
-		w.mu.Unlock()
-		if gone {
-			break
+	early := func(wait <-chan struct{}, limit time.Duration) {
+		t.Helper()
+		select {
+		case <-wait:
+		case err := <-done:
+			t.Fatalf("answered before it had seen the change: %v", err)
+		case <-time.After(limit):
+			if wait != nil {
+				t.Fatal("the change is not agreed on")
+			}
 		}
-		time.Sleep(time.Millisecond)
 	}
-	select {
-	case err := <-done:
-		t.Fatalf("answered before it had seen the change: %v", err)
-	case <-time.After(50 * time.Millisecond):
+	for gone := false; !gone; {
+		w.mu.Lock()
+		gone = len(w.agreed.Protections) == 0
+		changed := w.changed
+		w.mu.Unlock()
+		if !gone {
+			early(changed, 5*time.Second)
+		}
 	}
+	early(nil, 50*time.Millisecond)
 	w.set(func() { w.lagging["h2"] = false })
 	if err := <-done; err != nil {
 		t.Fatal(err)
