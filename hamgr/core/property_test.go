@@ -187,7 +187,9 @@ func TestDecisionsAreAccepted(t *testing.T) {
 			if after.Primary != before.Primary && (!dead[before.Primary] || dead[after.Primary]) {
 				t.Fatalf("moved %s from %s to %s, dead: %v", c.Domain, before.Primary, after.Primary, dead)
 			}
-			if after.Phase == Lost && !dead[before.Primary] || after.Backup != "" && dead[after.Backup] {
+			// What is only said of a guest may be said of one whose hosts are both dead.
+			lost := after.Phase == Lost && before.Phase != Lost
+			if lost && !dead[before.Primary] || after.Backup != before.Backup && dead[after.Backup] {
 				t.Fatalf("decided %+v with dead %v", c, dead)
 			}
 			checkState(t, s)
