@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -113,7 +112,10 @@ func (p *pathLab) outage(ctx context.Context, seed uint64, before time.Duration)
 	if err != nil {
 		return o, err
 	}
-	at, err := p.goDark(g.Primary)
+	// Its memory is given back when the measurement is over: hosts that are machines of their
+	// own do not share the work of that, a tenth of a second for 1 GiB, with the host that
+	// restores.
+	at, err := p.Host(g.Primary).LosePower()
 	if err != nil {
 		return o, err
 	}
@@ -138,15 +140,6 @@ func (p *pathLab) outage(ctx context.Context, seed uint64, before time.Duration)
 		return o, err
 	}
 	return o, p.startAgain(ctx, g.Primary)
-}
-
-// goDark is a loss of power as the others see it: the links go, and all stops. Its memory
-// is given back when the measurement is over: hosts that are machines of their own do not
-// share the work of that, a tenth of a second for 1 GiB, with the host that restores.
-func (p *pathLab) goDark(host string) (time.Time, error) {
-	at := time.Now()
-	h := p.Host(host)
-	return at, errors.Join(h.CutAll(), h.Pause())
 }
 
 // firstAfter is when the first answer came after at; zero if none did.

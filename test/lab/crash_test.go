@@ -112,7 +112,7 @@ func own() {
 
 func check(err error) {
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "owner of a lab:", err)
+		fmt.Fprintln(os.Stderr, "lab:", err)
 		os.Exit(1)
 	}
 }

@@ -78,17 +78,25 @@ func (h *Host) Ready(ctx context.Context) error {
 	}
 }
 
-// PowerOff pulls the plug: the links go first, so that not even a FIN gets out, then
-// all processes at once. Returns the time of the cut.
+// PowerOff pulls the plug: all stops, the links go, so that not even a FIN gets out, then
+// all processes at once. Returns when it began.
 func (h *Host) PowerOff() (time.Time, error) {
+	at, err := h.LosePower()
+	if errors.As(err, new(*StateError)) {
+		return at, err
+	}
+	h.kill()
+	h.say("powered off")
+	return at, err
+}
+
+// LosePower is PowerOff as the others see it; what the host has in memory stays until PowerOff.
+func (h *Host) LosePower() (time.Time, error) {
 	if h.State() == StateOff {
 		return time.Time{}, &StateError{h.Name, StateOff}
 	}
 	at := time.Now()
-	err := h.CutAll()
-	h.kill()
-	h.say("powered off")
-	return at, err
+	return at, errors.Join(h.unplug(), h.CutAll())
 }
 
 // kill ends the init and with it all of the host.
@@ -107,8 +115,8 @@ func (h *Host) Start() error {
 	return h.start()
 }
 
-// CutAll cuts the host off from all networks at once, as it is when it loses power.
-func (h *Host) CutAll() error { return errors.Join(h.unplug(), h.Cut("mgmt"), h.Cut("guest")) }
+// CutAll cuts the host off from all networks.
+func (h *Host) CutAll() error { return errors.Join(h.Cut("mgmt"), h.Cut("guest")) }
 
 // Cut and Heal take a host's link to a network ("mgmt", "guest") down and up.
 func (h *Host) Cut(network string) error { return h.link(network, h.lab.handle.LinkSetDown) }

@@ -12,6 +12,8 @@ func TestMain(m *testing.M) {
 		echo()
 	case "owner":
 		own()
+	case "both":
+		both()
 	}
 	os.Exit(m.Run())
 }

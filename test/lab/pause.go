@@ -20,6 +20,15 @@ func (h *Host) Pause() error {
 	if err := h.want(StateRunning); err != nil {
 		return err
 	}
+	if err := h.stop(); err != nil {
+		return fmt.Errorf("pause %s: %w", h.Name, err)
+	}
+	h.say("paused")
+	return nil
+}
+
+// stop stops all processes, of which some may be stopped.
+func (h *Host) stop() error {
 	stopped := map[int]bool{}
 	for range 100 {
 		pids, err := h.processes()
@@ -31,16 +40,15 @@ func (h *Host) Pause() error {
 			if !stopped[pid] {
 				again, stopped[pid] = true, true
 				if err := tell(pid, unix.SIGSTOP); err != nil {
-					return fmt.Errorf("pause %s: %w", h.Name, err)
+					return err
 				}
 			}
 		}
 		if !again { // a process that is to stop makes no new one
-			h.say("paused")
 			return nil
 		}
 	}
-	return fmt.Errorf("pause %s: it makes processes faster than they can be stopped", h.Name)
+	return errors.New("it makes processes faster than they can be stopped")
 }
 
 // Resume lets a paused host go on.

@@ -10,19 +10,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settleFor is what a host's kernel has to be through with what it got.
-const settleFor = 2 * time.Millisecond
+// settleFor is what a host's kernel has to be through with what it got: its turn may be long
+// in coming, on a machine that is busy. What runs on a kernel of its own goes on meanwhile,
+// so there it is short.
+const (
+	settleFor    = 10 * time.Millisecond
+	settleForUML = 2 * time.Millisecond
+)
 
 // portDisabled is BR_STATE_DISABLED (linux/if_bridge.h).
 const portDisabled = 0
 
-// unplug has the switches stop to hear and to serve a host, on all networks within a few
-// milliseconds, and forget who was behind it, as switches do when a host loses power.
+// unplug stops the host's processes and has the switches stop to hear and to serve it, on
+// all networks, and forget who was behind it, as switches do when a host loses power.
 //
 // What is under way then gets through: it is hamgr's losses that are to be seen, not the
 // lab's. So the guests' network first floods what it had for the host, which may get it,
-// too; then it is cut, and when the host's kernel is through with what it got, the rest is.
-// Links that were taken down would drop for milliseconds what is for the host.
+// too; then the host stops and is cut off there, and when its kernel is through with what it
+// got, the rest is. With only one network gone it must not go on: its hamgr would commit
+// epochs whose output is lost, and no loss of power does that. Links that were taken down
+// would drop for milliseconds what is for the host.
 func (h *Host) unplug() error {
 	ns, err := netns.GetFromPid(h.lab.sw.Pid())
 	if err != nil {
@@ -51,8 +58,13 @@ func (h *Host) unplug() error {
 	}
 	flush, disable := nl.NewRtAttr(nl.IFLA_BRPORT_FLUSH, nil), nl.NewRtAttr(nl.IFLA_BRPORT_STATE, []byte{portDisabled})
 	order("guest", nl.NewRtAttr(nl.IFLA_BRPORT_LEARNING, []byte{0}), flush)
+	settle := settleForUML
+	if h.spec.Kind != UML {
+		settle = settleFor
+		errs = append(errs, h.stop())
+	}
 	order("guest", disable)
-	time.Sleep(settleFor)
+	time.Sleep(settle)
 	order("mgmt", disable, flush)
 	order("guest", nl.NewRtAttr(nl.IFLA_BRPORT_LEARNING, []byte{1})) // for when it is healed
 	return errors.Join(errs...)

@@ -135,11 +135,14 @@ func (r *Rig) Patience() time.Duration {
 	return 90 * time.Second
 }
 
-// PowerOff cuts a host off and ends it. What a kernel of its own has heard until then is
+// PowerOff takes a host's power and ends it. What a kernel of its own has heard until then is
 // brought here first; from outside, nothing can be told of that.
 func (r *Rig) PowerOff(host string) error {
 	h := r.Host(host)
-	err := r.during(commit.PowerOff, host, h.CutAll)
+	err := r.during(commit.PowerOff, host, func() error {
+		_, err := h.LosePower()
+		return err
+	})
 	if r.kind == lab.UML {
 		if err := errors.Join(err, r.recorder.Await(time.Now())); err != nil {
 			return err
