@@ -2,10 +2,11 @@ package input
 
 import "time"
 
-// counters are those of a tap, and of the filter before it, at one moment. Read and
-// dropped must have been read before numbered.
+// counters are those of a tap, and of the filter before it, at one moment. Read, dropped
+// and waiting must have been read before numbered.
 type counters struct {
-	numbered uint64 // packets copied, and about to enter the tap's queue
+	numbered uint64 // packets copied, and about to enter the tap's queue or to wait
+	waiting  uint64 // of them the newest, which do not enter the queue for now
 	large    uint64 // of them larger than the network takes (GSO)
 	read     uint64 // packets read out of the queue: the tap's tx_packets (drivers/net/tun.c, tun_do_read)
 	dropped  uint64 // packets the tap did not take: tx_dropped
@@ -32,6 +33,7 @@ type account struct {
 	skew   int64
 	large  time.Time // until when that is so
 	points []point   // not yet taken, oldest first
+	queued uint64    // the packets up to it have entered the queue, or are about to
 	taken  uint64
 	seen   uint64 // counters.large
 }
@@ -49,12 +51,20 @@ func newAccount(base counters) *account { return &account{base: base, seen: base
 // before it, has taken for certain.
 func (a *account) look(now time.Time, c counters) uint64 {
 	read := int64(c.read - a.base.read)
-	entered := int64(c.numbered-a.base.numbered) - int64(c.dropped-a.base.dropped)
+	a.queued = c.numbered - c.waiting
+	entered := int64(a.queued-a.base.numbered) - int64(c.dropped-a.base.dropped)
 	a.skew = max(a.skew, read-entered)
 	if c.large != a.seen {
 		a.seen, a.large = c.large, now.Add(maxAge)
 	}
-	a.points = append(a.points, point{c.numbered, entered, now})
+	// A packet on its way was taken for one that enters the queue. Then it waited, or was dropped.
+	for i := len(a.points) - 1; i >= 0 && (a.points[i].number > a.queued || a.points[i].entered > entered); i-- {
+		a.points[i].entered = min(a.points[i].entered, entered)
+		if a.points[i].number > a.queued {
+			a.points = a.points[:i]
+		}
+	}
+	a.points = append(a.points, point{a.queued, entered, now})
 	for len(a.points) > 0 {
 		p := a.points[0]
 		if p.at.Equal(now) && now.Before(a.large) {

@@ -21,6 +21,7 @@ type shared struct {
 	numbered atomic.Uint64 // packets, and the last one's number
 	failed   atomic.Uint64 // to be copied
 	large    atomic.Uint64 // of those numbered
+	held     atomic.Uint64 // of those numbered, at the waiting device, by then or in an instant
 	wait     atomic.Uint64 // until when packets wait: CLOCK_BOOTTIME, nanoseconds
 }
 
@@ -28,6 +29,7 @@ const (
 	atNumbered = unsafe.Offsetof(shared{}.numbered)
 	atFailed   = unsafe.Offsetof(shared{}.failed)
 	atLarge    = unsafe.Offsetof(shared{}.large)
+	atHeld     = unsafe.Offsetof(shared{}.held)
 	atWait     = unsafe.Offsetof(shared{}.wait)
 )
 
@@ -89,6 +91,14 @@ func (c *copier) wait(limit time.Duration) error {
 	}
 	c.shared().wait.Store(uint64(now.Nano() + int64(limit)))
 	return nil
+}
+
+// held is how many packets were ever sent to wait.
+func (c *copier) held() uint64 {
+	if c.page == nil {
+		return 0
+	}
+	return c.shared().held.Load()
 }
 
 func (c *copier) goOn() { c.shared().wait.Store(0) }

@@ -3,16 +3,18 @@ package input
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 const (
-	// drainFor bounds the wait for a guest to take what is in its taps' queues: QEMU may have
-	// to wait for a processor. A guest whose network sends more than it takes never does;
-	// there each wait in vain halves the next one, down to the least, until one is not.
-	drainFor   = 50 * time.Millisecond
+	// drainFor bounds the wait for a guest to take what is in its taps' queues, and so how much
+	// longer an epoch may be: QEMU may have to wait for a processor, 72 ms beside two busy
+	// loops on two cores. A guest that hangs never does; there each wait in vain halves the
+	// next one, down to the least, until one is not.
+	drainFor   = 250 * time.Millisecond
 	drainLeast = time.Millisecond
 	drainFirst = 50 * time.Microsecond // until the second look; each takes twice as long as the one before
 	drainEvery = time.Millisecond      // at most
@@ -34,16 +36,13 @@ func (m *Mirror) Pause(limit time.Duration) error {
 		return nil
 	}
 	var errs []error
-	queued := make([]uint64, len(m.sources))
-	for i, s := range m.sources {
-		// What comes between the two may be queued or wait: then drain may wait in vain.
-		errs = append(errs, s.look(m.h), s.copier.wait(limit))
-		queued[i], _, _ = s.copier.counters()
+	for _, s := range m.sources {
+		errs = append(errs, s.copier.wait(limit))
 	}
 	end := time.Now().Add(m.patience)
 	var err error
-	for i, s := range m.sources {
-		err = errors.Join(err, s.drain(m.h, queued[i], end))
+	for _, s := range m.sources {
+		err = errors.Join(err, s.drain(m.h, end))
 	}
 	if errors.Is(err, ErrQueued) {
 		m.patience = max(m.patience/2, drainLeast)
@@ -53,16 +52,22 @@ func (m *Mirror) Pause(limit time.Duration) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// drain returns when the guest has taken the packets up to a number.
-func (s *source) drain(h kernel, number uint64, end time.Time) error {
-	for wait := drainFirst; s.account != nil && s.account.taken < number; wait = min(2*wait, drainEvery) {
+// drain returns when the guest has taken what had entered its tap's queue when new packets
+// began to wait. One on its way then does either; a later look knows.
+func (s *source) drain(h kernel, end time.Time) error {
+	queued := uint64(math.MaxUint64)
+	for wait := drainFirst; s.account != nil; wait = min(2*wait, drainEvery) {
+		if err := s.look(h); err != nil {
+			return err
+		}
+		queued = min(queued, s.account.queued)
+		if s.account.taken >= queued {
+			return nil
+		}
 		if time.Now().After(end) {
 			return fmt.Errorf("%w: %s", ErrQueued, s.tap.Name)
 		}
 		time.Sleep(wait)
-		if err := s.look(h); err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -79,19 +84,34 @@ func (m *Mirror) Resume() {
 func (m *Mirror) resumeLocked() {
 	until := time.Now().Add(m.patience)
 	for _, s := range m.sources {
-		s.letGo(until)
+		s.letGo(until, s.copier.held()-s.went) // and not all that comes meanwhile: it may never end
 		s.copier.goOn()
-		s.letGo(until) // what came in between
+		s.letGoRest(until)
 	}
 }
 
-// letGo hands on what waits. A long wait fills more than the tap's queue: it has until then
+// letGoRest is for when no more packets begin to wait. One may be on its way to the others
+// still; one that never comes there was too much for the device's queue.
+func (s *source) letGoRest(until time.Time) {
+	for range 4 {
+		s.letGo(until, drainLimit)
+		if s.went >= s.copier.held() {
+			return
+		}
+		time.Sleep(drainFirst)
+	}
+	s.went = s.copier.held()
+}
+
+// letGo hands on what waits, up to a number of packets. A long wait fills more than the
+// tap's queue: it has until then
 // to be read. What does not fit it after that is dropped, as it would have been without
 // waiting; the tap counts it.
-func (s *source) letGo(until time.Time) {
+func (s *source) letGo(until time.Time, packets uint64) {
 	buf := make([]byte, vnetSize+maxFrame)
-	drain(s.waiting.raw, func(fd, max int) bool {
-		return each(fd, max, buf, func(packet []byte) {
+	s.waiting.raw.Control(func(fd uintptr) {
+		each(int(fd), int(min(packets, drainLimit)), buf, func(packet []byte) {
+			s.went++ // first: what enters the queue must not be called waiting
 			for {
 				_, err := unix.Write(s.send, packet)
 				if err != unix.ENOBUFS && err != unix.EAGAIN || time.Now().After(until) {

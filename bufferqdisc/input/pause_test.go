@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -217,4 +218,53 @@ func (l *lab) again(k *Keeper) (*Mirror, error) {
 		return nil, err
 	}
 	return m, m.Start()
+}
+
+// TestPauseUnderTraffic: a guest that takes all is not waited for in vain, whatever comes in
+// the instant of the pause.
+func TestPauseUnderTraffic(t *testing.T) {
+	l := newLab(t, 1, false)
+	m, _ := l.protect(Config{})
+	g := l.primary.guests[0]
+	stop := make(chan struct{})
+	var traffic sync.WaitGroup
+	traffic.Go(func() {
+		for n := uint32(0); ; n += 16 {
+			select {
+			case <-stop:
+				return
+			case <-time.After(100 * time.Microsecond):
+				l.primary.send(g, counting(n, n+15)...)
+			}
+		}
+	})
+	traffic.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				for g.read() != nil {
+				}
+				unix.Poll([]unix.PollFd{{Fd: int32(g.fd), Events: unix.POLLIN}}, 1)
+			}
+		}
+	})
+	vain := 0
+	const pauses = 1000
+	for range pauses {
+		if err := m.Pause(time.Minute); errors.Is(err, ErrQueued) {
+			vain++
+		} else if err != nil {
+			t.Error(err)
+		}
+		m.patience = drainFor
+		m.Resume()
+	}
+	close(stop)
+	traffic.Wait()
+	t.Logf("%d of %d in vain", vain, pauses)
+	if vain > 3 { // the reader may have to wait for a processor
+		t.Error("waited for packets that waited")
+	}
 }

@@ -28,11 +28,12 @@ const (
 )
 
 // copyProgram clones each packet to the tunnel, counts what could not be cloned, and is
-// otherwise not there, but for times in which packets go to waiting instead, see
-// holdProgram. What bears the mark came out of a tunnel of ours and was flooded back by a
+// otherwise not there, but for times in which packets go to waiting instead, and are
+// counted before they are there. When that is gone, and the process with it that would send
+// them on, they pass, as in holdProgram. What bears the mark came out of a tunnel of ours and was flooded back by a
 // bridge that carries both networks: to copy it again would never end.
 func copyProgram(tunnel, waiting, shared int, mark uint32) asm.Instructions {
-	return append(asm.Instructions{
+	return asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.LoadMapValue(asm.R7, shared, 0),
 		asm.LoadMem(asm.R2, asm.R1, skbMark, asm.Word),
@@ -47,8 +48,20 @@ func copyProgram(tunnel, waiting, shared int, mark uint32) asm.Instructions {
 		asm.JEq.Imm(asm.R8, 0, "next"),
 		asm.FnKtimeGetBootNs.Call(),
 		asm.JGE.Reg(asm.R0, asm.R8, "next"),
+		asm.Mov.Imm(asm.R2, 1),
+		asm.AddAtomic.Mem(asm.R7, asm.R2, asm.DWord, int16(atHeld)),
 		asm.Mov.Reg(asm.R1, asm.R6),
-	}, holdProgram(waiting)...)
+		asm.Mov.Imm(asm.R2, int32(waiting)),
+		asm.Mov.Imm(asm.R3, 0),
+		asm.FnCloneRedirect.Call(),
+		asm.JEq.Imm(asm.R0, 0, "waits"),
+		asm.Mov.Imm(asm.R2, -1),
+		asm.AddAtomic.Mem(asm.R7, asm.R2, asm.DWord, int16(atHeld)),
+		asm.Mov.Imm(asm.R0, actNext).WithSymbol("next"),
+		asm.Return(),
+		asm.Mov.Imm(asm.R0, actShot).WithSymbol("waits"),
+		asm.Return(),
+	}
 }
 
 // numberProgram gives each packet that a tunnel device sends the next number, as its VNI,
@@ -114,7 +127,7 @@ func holdProgram(ifindex int) asm.Instructions {
 		asm.Mov.Imm(asm.R3, 0),
 		asm.FnCloneRedirect.Call(),
 		asm.JEq.Imm(asm.R0, 0, "waits"),
-		asm.Mov.Imm(asm.R0, actNext).WithSymbol("next"),
+		asm.Mov.Imm(asm.R0, actNext),
 		asm.Return(),
 		asm.Mov.Imm(asm.R0, actShot).WithSymbol("waits"),
 		asm.Return(),

@@ -19,6 +19,7 @@ type source struct {
 	send    int // packet socket on the tap, past its filters
 	copier  *copier
 	account *account // nil until Start
+	went    uint64   // of the copier's held, those that were let go
 }
 
 // openSource readies a tap; what it returns with an error is to be closed, or nil.
@@ -54,6 +55,7 @@ func (s *source) counters(h kernel) (c counters, err error) {
 	if n := l.Attrs().Statistics; n != nil {
 		c.read, c.dropped = n.TxPackets, n.TxDropped
 	}
+	c.waiting = uint64(max(0, int64(s.copier.held()-s.went)))
 	c.numbered, c.large, _ = s.copier.counters()
 	return c, nil
 }
@@ -74,7 +76,7 @@ func (s *source) look(h kernel) error {
 func (s *source) close(h kernel) error {
 	errs := []error{removeDevice(h, s.tunnel.Attrs().Name)}
 	if s.copier != nil {
-		s.letGo(time.Now().Add(drainFor))
+		s.letGoRest(time.Now().Add(drainFor))
 		errs = append(errs, s.copier.close())
 	}
 	if s.send >= 0 {
