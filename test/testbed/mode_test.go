@@ -47,11 +47,12 @@ func TestCheckpointMode(t *testing.T) {
 	if out, err := b.Hamgr(t.Context(), "h2", "failover", "g1", "--now"); exitStatus(err) != 4 {
 		t.Fatalf("a failover beside a primary that emits: %s %v", out, err)
 	}
+	before := protectedNow(t, b)
 	if _, err := b.Host("h1").PowerOff(); err != nil {
 		t.Fatal(err)
 	}
-	p := protectedAfter(t, b, 1)
-	if p.Primary != "h2" || p.Mode != core.Checkpoint {
+	p := protectedAfter(t, b, before.Generation)
+	if p.Primary != before.Backup || p.Mode != core.Checkpoint {
 		t.Errorf("%s in mode %s", p.Primary, p.Mode)
 	}
 	if err := b.waitPing(t.Context(), guestAddr); err != nil {

@@ -73,10 +73,11 @@ func TestLostGuestIsStartedAnew(t *testing.T) {
 func TestFailoverBehindALease(t *testing.T) {
 	b, c := protectedGuest(t, "--on-loss", "restart")
 	waitAnswers(t, c, 20)
+	before := protectedNow(t, b)
 	if _, err := b.Host("h1").PowerOff(); err != nil {
 		t.Fatal(err)
 	}
-	if p := protectedAfter(t, b, 1); p.Primary != "h2" || !p.Fenced {
+	if p := protectedAfter(t, b, before.Generation); p.Primary != before.Backup || !p.Fenced {
 		t.Errorf("%+v", p.Protection)
 	}
 	waitAnswers(t, c, 20)

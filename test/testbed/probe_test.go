@@ -40,14 +40,15 @@ func TestServiceFails(t *testing.T) {
 	if text, err := b.Hamgr(ctx, "h3", "status"); err != nil || !strings.Contains(text, "g1 is protected, but: its service has not answered") {
 		t.Error(text, err)
 	}
+	before := protectedNow(t, b)
 	if _, err := b.Host("h1").PowerOff(); err != nil {
 		t.Fatal(err)
 	}
-	if p := protectedAfter(t, b, 1); p.Primary != "h2" || p.ProbeFailed == "" {
+	if p := protectedAfter(t, b, before.Generation); p.Primary != before.Backup || p.ProbeFailed == "" {
 		t.Errorf("what does a copy of a service that fails answer on %s? %q", p.Primary, p.ProbeFailed)
 	}
 	refuse("/refuse?on=0")
-	awaitProbe(t, b, "h2", "")
+	awaitProbe(t, b, before.Backup, "")
 	events, err := b.Events(ctx, "h3")
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +64,7 @@ func TestServiceFails(t *testing.T) {
 			}
 		}
 	}
-	if n := len(seen); n < 2 || seen[0].Kind != core.ProbeFailed || seen[0].Node != "h1" || seen[n-1].Kind != core.ProbePassed || seen[n-1].Node != "h2" {
+	if n := len(seen); n < 2 || seen[0].Kind != core.ProbeFailed || seen[0].Node != "h1" || seen[n-1].Kind != core.ProbePassed || seen[n-1].Node != before.Backup {
 		t.Errorf("%+v", seen)
 	}
 }
