@@ -6,10 +6,10 @@ import "time"
 // and waiting must have been read before numbered.
 type counters struct {
 	numbered uint64 // packets copied, and about to enter the tap's queue or to wait
-	waiting  uint64 // of them the newest, which do not enter the queue for now
+	waiting  uint64 // of them the newest, nearly, which do not enter the queue for now
 	large    uint64 // of them larger than the network takes (GSO)
 	read     uint64 // packets read out of the queue: the tap's tx_packets (drivers/net/tun.c, tun_do_read)
-	dropped  uint64 // packets the tap did not take: tx_dropped
+	dropped  uint64 // packets the tap did not take: tx_dropped, less what was tried again
 }
 
 // maxAge is how long a copy is kept when the counters do not add up: packets that were in
@@ -51,7 +51,7 @@ func newAccount(base counters) *account { return &account{base: base, seen: base
 // before it, has taken for certain.
 func (a *account) look(now time.Time, c counters) uint64 {
 	read := int64(c.read - a.base.read)
-	a.queued = c.numbered - c.waiting
+	a.queued = c.numbered - min(c.waiting, c.numbered-a.base.numbered) // a packet that could not be copied waits too
 	entered := int64(a.queued-a.base.numbered) - int64(c.dropped-a.base.dropped)
 	a.skew = max(a.skew, read-entered)
 	if c.large != a.seen {
@@ -76,7 +76,7 @@ func (a *account) look(now time.Time, c counters) uint64 {
 			}
 			a.skew -= late
 		}
-		a.taken, a.points = p.number, a.points[1:]
+		a.taken, a.points = max(a.taken, p.number), a.points[1:]
 	}
 	return a.taken
 }

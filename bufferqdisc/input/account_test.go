@@ -169,6 +169,14 @@ func TestLargePackets(t *testing.T) {
 	}
 }
 
+// TestNotCopied: a packet without a number waits like others.
+func TestNotCopied(t *testing.T) {
+	a := newAccount(counters{})
+	if taken := a.look(time.Now(), counters{waiting: 1}); taken != 0 {
+		t.Errorf("taken %d of none", taken)
+	}
+}
+
 // TestVanished: packets that are neither read nor dropped hold the account up for maxAge,
 // and the next ones no more.
 func TestVanished(t *testing.T) {

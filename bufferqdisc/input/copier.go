@@ -21,7 +21,7 @@ type shared struct {
 	numbered atomic.Uint64 // packets, and the last one's number
 	failed   atomic.Uint64 // to be copied
 	large    atomic.Uint64 // of those numbered
-	held     atomic.Uint64 // of those numbered, at the waiting device, by then or in an instant
+	held     atomic.Uint64 // packets that went to the waiting device, or will in an instant
 	wait     atomic.Uint64 // until when packets wait: CLOCK_BOOTTIME, nanoseconds
 }
 
@@ -83,7 +83,7 @@ func (c *copier) counters() (numbered, large, failed uint64) {
 	return c.last[0], c.last[1], c.last[2]
 }
 
-// wait has packets wait for that long, or until go.
+// wait has packets wait for that long, or until goOn.
 func (c *copier) wait(limit time.Duration) error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
@@ -101,7 +101,11 @@ func (c *copier) held() uint64 {
 	return c.shared().held.Load()
 }
 
-func (c *copier) goOn() { c.shared().wait.Store(0) }
+func (c *copier) goOn() {
+	if c.page != nil {
+		c.shared().wait.Store(0)
+	}
+}
 
 func (c *copier) close() error {
 	c.counters()

@@ -18,6 +18,8 @@ const (
 	drainLeast = time.Millisecond
 	drainFirst = 50 * time.Microsecond // until the second look; each takes twice as long as the one before
 	drainEvery = time.Millisecond      // at most
+
+	letGoRounds = 8
 )
 
 // ErrQueued: the guest has not taken all of what came before a Pause.
@@ -84,7 +86,12 @@ func (m *Mirror) Resume() {
 func (m *Mirror) resumeLocked() {
 	until := time.Now().Add(m.patience)
 	for _, s := range m.sources {
-		s.letGo(until, s.copier.held()-s.went) // and not all that comes meanwhile: it may never end
+		// In order, but for what comes when the last round is over: it may never end.
+		for range letGoRounds {
+			if s.letGo(until, s.stillWaiting()); s.stillWaiting() == 0 {
+				break
+			}
+		}
 		s.copier.goOn()
 		s.letGoRest(until)
 	}
@@ -93,29 +100,32 @@ func (m *Mirror) resumeLocked() {
 // letGoRest is for when no more packets begin to wait. One may be on its way to the others
 // still; one that never comes there was too much for the device's queue.
 func (s *source) letGoRest(until time.Time) {
-	for range 4 {
+	for range letGoRounds {
 		s.letGo(until, drainLimit)
-		if s.went >= s.copier.held() {
-			return
+		if s.stillWaiting() == 0 {
+			break
 		}
 		time.Sleep(drainFirst)
 	}
 	s.went = s.copier.held()
 }
 
+func (s *source) stillWaiting() uint64 { return uint64(max(0, int64(s.copier.held()-s.went))) }
+
 // letGo hands on what waits, up to a number of packets. A long wait fills more than the
-// tap's queue: it has until then
-// to be read. What does not fit it after that is dropped, as it would have been without
-// waiting; the tap counts it.
+// tap's queue: it has until then to be read. What does not fit it after that is dropped, as
+// it would have been without waiting; the tap counts it, and each try before.
 func (s *source) letGo(until time.Time, packets uint64) {
-	buf := make([]byte, vnetSize+maxFrame)
 	s.waiting.raw.Control(func(fd uintptr) {
-		each(int(fd), int(min(packets, drainLimit)), buf, func(packet []byte) {
+		each(int(fd), int(min(packets, drainLimit)), s.buf, func(packet []byte) {
 			s.went++ // first: what enters the queue must not be called waiting
 			for {
 				_, err := unix.Write(s.send, packet)
 				if err != unix.ENOBUFS && err != unix.EAGAIN || time.Now().After(until) {
 					return
+				}
+				if err == unix.ENOBUFS {
+					s.retried++
 				}
 				time.Sleep(drainFirst)
 			}

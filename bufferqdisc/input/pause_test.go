@@ -105,8 +105,20 @@ func TestLongPause(t *testing.T) {
 	m.patience = patience
 	resumed := make(chan struct{})
 	go func() { m.Resume(); close(resumed) }()
-	g.wantSeqs(t, counting(0, packets-1)...)
+	await(t, "the queue has room for all", func(uint32) bool {
+		tap, err := m.h.LinkByIndex(m.sources[0].tap.Index)
+		must(t, err)
+		return tap.Attrs().Statistics.TxDropped > 0 // and each try is one more
+	})
+	g.wantSeqs(t, counting(0, packets-2)...)
 	<-resumed
+	if taken, err := m.Taken(); err != nil || taken[0] == packets {
+		t.Errorf("taken %d of %d, one of which is in the queue; %v", taken, packets, err)
+	}
+	g.wantSeqs(t, packets-1)
+	if taken, err := m.Taken(); err != nil || taken[0] != packets {
+		t.Errorf("taken %d of %d, all read; %v", taken, packets, err)
+	}
 }
 
 // TestPauseEndsByItself: a process that forgets to resume, or hangs, keeps nobody waiting.

@@ -28,9 +28,8 @@ const (
 )
 
 // copyProgram clones each packet to the tunnel, counts what could not be cloned, and is
-// otherwise not there, but for times in which packets go to waiting instead, and are
-// counted before they are there. When that is gone, and the process with it that would send
-// them on, they pass, as in holdProgram. What bears the mark came out of a tunnel of ours and was flooded back by a
+// otherwise not there, but for times in which packets go to the waiting device instead and
+// are counted, before they are there. When the device is gone they pass, see holdProgram. What bears the mark came out of a tunnel of ours and was flooded back by a
 // bridge that carries both networks: to copy it again would never end.
 func copyProgram(tunnel, waiting, shared int, mark uint32) asm.Instructions {
 	return asm.Instructions{

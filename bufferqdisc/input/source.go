@@ -20,11 +20,13 @@ type source struct {
 	copier  *copier
 	account *account // nil until Start
 	went    uint64   // of the copier's held, those that were let go
+	retried uint64   // writes of them that the tap counts as dropped packets
+	buf     []byte   // of one of them
 }
 
 // openSource readies a tap; what it returns with an error is to be closed, or nil.
 func openSource(h kernel, tap string, ports []uint16, to netip.Addr) (s *source, err error) {
-	s = &source{send: -1}
+	s = &source{send: -1, buf: make([]byte, vnetSize+maxFrame)}
 	if s.tap, err = hook.Lookup(h, tap); err != nil {
 		return nil, err
 	}
@@ -53,9 +55,9 @@ func (s *source) counters(h kernel) (c counters, err error) {
 		return c, fmt.Errorf("counters of %s: %w", s.tap.Name, err)
 	}
 	if n := l.Attrs().Statistics; n != nil {
-		c.read, c.dropped = n.TxPackets, n.TxDropped
+		c.read, c.dropped = n.TxPackets, n.TxDropped-s.retried
 	}
-	c.waiting = uint64(max(0, int64(s.copier.held()-s.went)))
+	c.waiting = s.stillWaiting()
 	c.numbered, c.large, _ = s.copier.counters()
 	return c, nil
 }
@@ -76,6 +78,7 @@ func (s *source) look(h kernel) error {
 func (s *source) close(h kernel) error {
 	errs := []error{removeDevice(h, s.tunnel.Attrs().Name)}
 	if s.copier != nil {
+		s.copier.goOn()
 		s.letGoRest(time.Now().Add(drainFor))
 		errs = append(errs, s.copier.close())
 	}

@@ -78,11 +78,11 @@ func (h *Host) Ready(ctx context.Context) error {
 	}
 }
 
-// PowerOff pulls the plug: all stops, the links go, so that not even a FIN gets out, then
-// all processes at once. Returns when it began.
+// PowerOff pulls the plug: all stops, the links go, so that not even a FIN gets out, and
+// then the processes are ended. Returns when it began.
 func (h *Host) PowerOff() (time.Time, error) {
 	at, err := h.LosePower()
-	if errors.As(err, new(*StateError)) {
+	if at.IsZero() {
 		return at, err
 	}
 	h.kill()
@@ -91,6 +91,7 @@ func (h *Host) PowerOff() (time.Time, error) {
 }
 
 // LosePower is PowerOff as the others see it; what the host has in memory stays until PowerOff.
+// A host with a kernel of its own goes on in it, unheard.
 func (h *Host) LosePower() (time.Time, error) {
 	if h.State() == StateOff {
 		return time.Time{}, &StateError{h.Name, StateOff}
