@@ -351,7 +351,7 @@ func (b *backup) finish(ctx context.Context, c core.Command, rep *storage.Replic
 	})
 	if c.Kind == core.Restored {
 		a.background.Go(func() {
-			if err := domain.AnnounceAll(ctx, b.standby.NICs); err != nil {
+			if err := domain.AnnounceAll(ctx, b.standby.NICs, c.Time); err != nil {
 				b.log.Warn("the restored guest was not announced on the network; switches learn with its first packet", "err", err)
 			}
 		})

@@ -17,11 +17,15 @@ import (
 // after the switches' own reaction to a port that came up.
 var announceAt = []time.Duration{50 * time.Millisecond, 150 * time.Millisecond, 250 * time.Millisecond}
 
+// announceFor is how long after a guest's restore it is announced, on a machine that is busy
+// or was stopped: it has no other replica before that, and so cannot be elsewhere.
+const announceFor = 600 * time.Millisecond
+
 // Announce sends RARP requests (RFC 903) from a guest's address, as QEMU does from the
 // guest's side after a migration (net/announce.c in its sources), so that switches learn
-// where the guest is now: four within half a second. dev is a bridge, or a tap in whose
+// where the guest, which came here at a time, is now: four within half a second. dev is a bridge, or a tap in whose
 // bridge's name they are sent, and of which that bridge is told.
-func Announce(ctx context.Context, dev, mac string) error {
+func Announce(ctx context.Context, dev, mac string, came time.Time) error {
 	hw, err := net.ParseMAC(mac)
 	if err != nil {
 		return fmt.Errorf("announce on %s: %w", dev, err)
@@ -42,12 +46,19 @@ func Announce(ctx context.Context, dev, mac string) error {
 	}
 	defer c.Close()
 	frame, to := rarp(hw), &packet.Addr{HardwareAddr: broadcast}
-	for i := 0; ; i++ {
+	return repeat(ctx, came, func() error {
 		if _, err := c.WriteTo(frame, to); err != nil {
 			return fmt.Errorf("announce %s on %s: %w", mac, dev, err)
 		}
-		if i == len(announceAt) {
-			return nil
+		return nil
+	})
+}
+
+// repeat sends, and again announceAt times, but not when announceFor is over.
+func repeat(ctx context.Context, came time.Time, send func() error) error {
+	for i := 0; time.Since(came) < announceFor; i++ {
+		if err := send(); err != nil || i == len(announceAt) {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -55,6 +66,7 @@ func Announce(ctx context.Context, dev, mac string) error {
 		case <-time.After(announceAt[i]):
 		}
 	}
+	return nil
 }
 
 // teach has the bridge of a tap know that the guest is there now, if it learns at all: it
@@ -77,12 +89,12 @@ func teach(tap string, mac net.HardwareAddr) error {
 	})
 }
 
-// AnnounceAll announces each interface, at the same time.
-func AnnounceAll(ctx context.Context, nics []NIC) error {
+// AnnounceAll announces each interface of a guest that came here at a time.
+func AnnounceAll(ctx context.Context, nics []NIC, came time.Time) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(nics))
 	for i, n := range nics {
-		wg.Go(func() { errs[i] = Announce(ctx, n.Tap, n.MAC) })
+		wg.Go(func() { errs[i] = Announce(ctx, n.Tap, n.MAC, came) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)

@@ -2,10 +2,13 @@ package domain
 
 import (
 	"context"
+	"errors"
 	"net"
 	"runtime"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -48,7 +51,7 @@ func TestAnnounce(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // once is enough
-	if err := Announce(ctx, "tap0", guest.String()); err != context.Canceled {
+	if err := Announce(ctx, "tap0", guest.String(), time.Now()); err != context.Canceled {
 		t.Fatal(err)
 	}
 	tap, err := netlink.LinkByName("tap0")
@@ -57,5 +60,26 @@ func TestAnnounce(t *testing.T) {
 	must(err)
 	if !slices.ContainsFunc(known, func(n netlink.Neigh) bool { return n.HardwareAddr.String() == guest.String() }) {
 		t.Errorf("at the guest's tap the bridge knows only %v", known)
+	}
+}
+
+// TestAnnouncedInTime: a hamgr that stood still does not say where the guest was.
+func TestAnnouncedInTime(t *testing.T) {
+	for still, want := range map[time.Duration]int{0: 4, 200 * time.Millisecond: 3, announceFor: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			sent := 0
+			err := repeat(t.Context(), time.Now(), func() error {
+				if sent++; sent == 1 {
+					time.Sleep(still)
+				}
+				return nil
+			})
+			if err != nil || sent != want {
+				t.Errorf("stopped for %v, it was announced %d times instead of %d: %v", still, sent, want, err)
+			}
+		})
+	}
+	if err := repeat(t.Context(), time.Now().Add(-announceFor), func() error { return errors.New("sent") }); err != nil {
+		t.Error("stopped before it was announced: ", err)
 	}
 }
