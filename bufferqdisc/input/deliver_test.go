@@ -131,7 +131,7 @@ func TestGuestThatDoesNotRead(t *testing.T) {
 		pg.receive(1)
 	}
 	l.tapsUp()
-	if err := l.deliver(k, 100*time.Millisecond)(); err == nil {
+	if err := l.deliver(k, time.Second)(); err == nil {
 		t.Error("no error")
 	}
 	s := k.Stats()

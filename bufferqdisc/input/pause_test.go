@@ -64,6 +64,7 @@ func TestPauseWaitsForTheQueue(t *testing.T) {
 	g := l.primary.guests[0]
 	for n := range uint32(5) {
 		l.primary.send(g, n)
+		m.patience = patience
 		paused := make(chan error)
 		go func() { paused <- m.Pause(time.Minute) }()
 		select {
@@ -73,7 +74,9 @@ func TestPauseWaitsForTheQueue(t *testing.T) {
 		}
 		g.wantSeqs(t, n)
 		must(t, <-paused)
-		m.Resume()
+		if m.Resume(); m.patience != drainFor {
+			t.Errorf("its patience is %v", m.patience)
+		}
 	}
 	l.primary.send(g, 9)
 	for range 10 { // a guest that does not take it is not waited for every time

@@ -65,9 +65,11 @@ func (a *app) moved(ctx context.Context, p core.Protection) (core.Protection, er
 		case <-time.After(followPoll):
 		}
 		now, err := a.find(ctx, p.Domain)
-		if err != nil {
+		switch {
+		case err == nil:
+			p = now.Protection
+		case ctx.Err() == nil:
 			return p, err
 		}
-		p = now.Protection
 	}
 }

@@ -63,9 +63,14 @@ func (l *logs) String() string {
 
 // start runs a sender with short waits until the test ends.
 func start(t *testing.T, url string, options ...Option) (*Sender, *logs) {
+	return startWith(t, url, 10*time.Second, 5*time.Second, options...)
+}
+
+// startWith is start with the sender's patience with an alarm, and with one try.
+func startWith(t *testing.T, url string, giveUp, try time.Duration, options ...Option) (*Sender, *logs) {
 	l := &logs{}
 	s := New(url, slog.New(slog.NewTextHandler(l, nil)), options...)
-	s.firstWait, s.maxWait, s.giveUp, s.tryTimeout = time.Millisecond, 4*time.Millisecond, 100*time.Millisecond, 200*time.Millisecond
+	s.firstWait, s.maxWait, s.giveUp, s.tryTimeout = time.Millisecond, 4*time.Millisecond, giveUp, try
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
@@ -149,7 +154,7 @@ func TestGivesUp(t *testing.T) {
 	}))
 	defer srv.Close()
 	defer close(hang)
-	s, l := start(t, srv.URL)
+	s, l := startWith(t, srv.URL, 100*time.Millisecond, 200*time.Millisecond)
 	s.Send(event(core.GoSolo, "first"))
 	s.Send(event(core.GoSolo, "second"))
 	if body := <-got; !strings.Contains(body, "second") {

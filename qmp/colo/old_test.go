@@ -58,7 +58,7 @@ func TestOldTCG(t *testing.T) {
 			if err != nil || r.OK || r.Advice != want.advice || !matches(want.version, r.Version) || !matches(want.missing, r.Missing) {
 				t.Errorf("%+v, %v", r, err)
 			}
-			if took > probeTimeout+2*time.Second {
+			if took > probeTimeout+5*time.Second { // each of its steps may take so long, on a busy machine
 				t.Errorf("took %v", took)
 			}
 		})

@@ -25,7 +25,7 @@ func TestShortCampaign(t *testing.T) {
 	}
 	t.Logf("seed %d", o.seed)
 	given := map[int][]step{
-		1: {{Fault: "qemu-killed", On: backup}, {After: span{2500 * time.Millisecond}, Fault: "power-off", On: primary, Lasts: span{time.Second}}},
+		1: {{Fault: "qemu-killed", On: backup}, {After: span{6 * time.Second}, Fault: "power-off", On: primary, Lasts: span{time.Second}}},
 		2: {{Fault: "management-cut-both", On: primary, Lasts: span{time.Second}}},
 	}
 	r, err := o.campaign(t.Context(), func(run int) ([]step, error) {
@@ -93,7 +93,7 @@ func TestOperator(t *testing.T) {
 	if err := b.StartGuest(ctx, "h1", 128); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := b.Hamgr(ctx, "h1", "protect", "g1"); err != nil {
+	if out, err := b.Protect(ctx, "h1", "g1"); err != nil {
 		t.Fatal(out, err)
 	}
 	var nodes []string

@@ -30,7 +30,7 @@ func newWorld(ctx context.Context, o options, progress io.Writer) (*world, error
 	if err != nil {
 		return nil, err
 	}
-	text, err := w.Hamgr(ctx, "h1", append([]string{"protect", "g1"}, strings.Fields(o.protect)...)...)
+	text, err := w.Bed.Protect(ctx, "h1", "g1", strings.Fields(o.protect)...)
 	if err == nil && o.mutant != "" {
 		err = w.Mutate(ctx, o.mutant)
 	}

@@ -19,7 +19,7 @@ func TestGroupStaysApart(t *testing.T) {
 		if err := b.Start(ctx, []string{"h1", "h2"}[i], g); err != nil {
 			t.Fatal(err)
 		}
-		if text, err := b.Hamgr(ctx, "h3", "protect", g.Name, "--anti-affinity", "web"); err != nil {
+		if text, err := b.Protect(ctx, "h3", g.Name, "--anti-affinity", "web"); err != nil {
 			t.Fatal(text, err)
 		}
 	}

@@ -14,7 +14,7 @@ func TestDrain(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			b, c := protectedGuest(t, "--mode", mode)
 			ctx := t.Context()
-			generation := uint64(1)
+			generation := protectedNow(t, b).Generation
 			for _, host := range []string{"h1", "h2"} {
 				from := time.Now()
 				if out, err := b.Hamgr(ctx, "h3", "drain", host); err != nil {

@@ -18,7 +18,7 @@ func TestGuestIsEnded(t *testing.T) {
 		if err := b.StartGuest(ctx, "h1", 128); err != nil {
 			t.Fatal(err)
 		}
-		if text, err := b.Hamgr(ctx, "h1", "protect", "g1"); err != nil {
+		if text, err := b.Protect(ctx, "h1", "g1"); err != nil {
 			t.Fatal(text, err)
 		}
 		if text, err := b.Host("h1").Exec(ctx, "virsh", "-q", how, "g1"); err != nil {

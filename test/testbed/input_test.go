@@ -79,7 +79,7 @@ func TestDegradedInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	onHost(t, b, "h1", `tc qdisc add dev vnet0 clsact && tc filter add dev vnet0 egress protocol all u32 match u32 0 0 flowid 1:1`)
-	if text, err := b.Hamgr(ctx, "h1", "protect", "g1"); err != nil {
+	if text, err := b.Protect(ctx, "h1", "g1"); err != nil {
 		t.Fatal(text, err)
 	}
 	awaitDegraded(t, b, "vnet0 egress")

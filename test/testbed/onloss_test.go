@@ -16,7 +16,7 @@ func TestLostGuestIsStartedAnew(t *testing.T) {
 	if err := b.StartGuest(ctx, "h4", 128); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := b.Hamgr(ctx, "h1", "protect", "g1", "--backup", "h3", "--on-loss", "restart"); err != nil {
+	if text, err := b.Protect(ctx, "h1", "g1", "--backup", "h3", "--on-loss", "restart"); err != nil {
 		t.Fatal(text, err)
 	}
 	if _, err := b.Host("h3").PowerOff(); err != nil {

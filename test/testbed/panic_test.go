@@ -22,7 +22,7 @@ func TestGuestPanics(t *testing.T) {
 			if err := b.Start(ctx, "h1", g); err != nil {
 				t.Fatal(err)
 			}
-			if text, err := b.Hamgr(ctx, "h1", "protect", "g1", "--on-loss", policy); err != nil {
+			if text, err := b.Protect(ctx, "h1", "g1", "--on-loss", policy); err != nil {
 				t.Fatal(text, err)
 			}
 			before := protectedAfter(t, b, 0)

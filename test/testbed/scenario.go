@@ -21,6 +21,7 @@ type Scenario struct {
 
 	report Report
 	client *Client
+	backup string // when h1 loses power
 	marks  []Mark
 }
 
@@ -82,7 +83,7 @@ func (s *Scenario) versions(ctx context.Context) {
 func (s *Scenario) protect(ctx context.Context) error {
 	s.Say("hamgr protect g1")
 	s.mark("protect")
-	text, err := s.Hamgr(ctx, "h1", "protect", "g1")
+	text, err := s.Protect(ctx, "h1", "g1")
 	s.Show(text)
 	if err != nil {
 		return err
@@ -112,6 +113,13 @@ func (s *Scenario) measured(st api.Status) {
 }
 
 func (s *Scenario) powerOff(ctx context.Context) error {
+	before, err := s.WaitStatus(ctx, "h2", 30*time.Second, "g1 is protected", func(_ api.Status, g *api.ProtectionStatus) bool {
+		return g != nil && g.Phase == core.Protected
+	})
+	if err != nil {
+		return err
+	}
+	s.backup = before.Protections[0].Backup
 	s.Say("h1 loses power")
 	at, err := s.Host("h1").PowerOff()
 	if err != nil {
@@ -154,7 +162,7 @@ func (s *Scenario) decided(ctx context.Context, at time.Time) error {
 
 func (s *Scenario) protectedAgain(ctx context.Context) error {
 	st, err := s.WaitStatus(ctx, "h2", 30*time.Second, "g1 is protected again", func(_ api.Status, g *api.ProtectionStatus) bool {
-		return g != nil && g.Phase == core.Protected && g.Primary == "h2" && g.Backup == "h3"
+		return g != nil && g.Phase == core.Protected && g.Primary == s.backup && g.Backup != "" && g.Backup != "h1"
 	})
 	if err != nil {
 		return err

@@ -21,12 +21,13 @@ func TestManagersLoseTheirDisks(t *testing.T) {
 	if text, err := b.Hamgr(ctx, "h3", "state", "save", file); err != nil {
 		t.Fatal(text, err)
 	}
+	before := protectedNow(t, b)
 	if text, err := b.Hamgr(ctx, "h3", "failover", "g1"); err != nil { // the file is old from here on
 		t.Fatal(text, err)
 	}
-	protectedAfter(t, b, 1)
+	owner := protectedAfter(t, b, before.Generation).Primary
 	waitAnswers(t, c, 20)
-	pid := qemu(t, b, "h2")
+	pid := qemu(t, b, owner)
 	wipe(t, b)
 	if err := b.WaitCluster(ctx); err != nil {
 		t.Fatal(err)
@@ -34,15 +35,15 @@ func TestManagersLoseTheirDisks(t *testing.T) {
 	if s, err := b.Status(ctx, "h3"); err != nil || len(s.Protections) > 0 {
 		t.Fatalf("the disks were not lost: %+v %v", s, err)
 	}
-	if text, err := b.Hamgr(ctx, "h3", "state", "restore", file); err != nil || !strings.Contains(text, "g1 is on h2") {
+	if text, err := b.Hamgr(ctx, "h3", "state", "restore", file); err != nil || !strings.Contains(text, "g1 is on "+owner) {
 		t.Fatal(text, err)
 	}
 	p := protectedAfter(t, b, core.Era)
-	if p.Primary != "h2" {
+	if p.Primary != owner {
 		t.Errorf("g1 is on %s", p.Primary)
 	}
 	waitAnswers(t, c, 20)
-	if now := qemu(t, b, "h2"); now != pid {
+	if now := qemu(t, b, owner); now != pid {
 		t.Errorf("the guest was started anew: its QEMU was %s, and is %s", pid, now)
 	}
 	if text, err := b.Hamgr(ctx, "h3", "state", "restore", file); err == nil || !strings.Contains(text, "protects g1 already") {
@@ -51,7 +52,7 @@ func TestManagersLoseTheirDisks(t *testing.T) {
 	if _, err := b.Host(p.Primary).PowerOff(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := b.WaitStatus(ctx, "h3", 40*time.Second, "g1 on its backup", func(_ api.Status, g *api.ProtectionStatus) bool {
+	_, err := b.WaitStatus(ctx, p.Backup, 40*time.Second, "g1 on its backup", func(_ api.Status, g *api.ProtectionStatus) bool {
 		return g != nil && g.Primary == p.Backup && g.Phase != core.Recovering && g.Generation > p.Generation
 	})
 	if err != nil {
@@ -70,11 +71,13 @@ func TestRestoreOfATimeBefore(t *testing.T) {
 	if text, err := b.Hamgr(ctx, "h3", "state", "save", file); err != nil {
 		t.Fatal(text, err)
 	}
+	before := protectedNow(t, b)
 	if err := b.Host("h1").CutAll(); err != nil {
 		t.Fatal(err)
 	}
-	if p := protectedAfter(t, b, 1); p.Primary != "h2" {
-		t.Fatalf("g1 is on %s", p.Primary)
+	owner := protectedAfter(t, b, before.Generation).Primary
+	if owner != before.Backup {
+		t.Fatalf("g1 is on %s", owner)
 	}
 	waitAnswers(t, c, 20)
 	former := qemu(t, b, "h1")
@@ -87,10 +90,10 @@ func TestRestoreOfATimeBefore(t *testing.T) {
 	if err := b.WaitCluster(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := b.Hamgr(ctx, "h3", "state", "restore", file); err != nil || !strings.Contains(text, "g1 is on h2") {
+	if text, err := b.Hamgr(ctx, "h3", "state", "restore", file); err != nil || !strings.Contains(text, "g1 is on "+owner) {
 		t.Fatal(text, err)
 	}
-	if p := protectedAfter(t, b, core.Era); p.Primary != "h2" {
+	if p := protectedAfter(t, b, core.Era); p.Primary != owner {
 		t.Errorf("g1 is on %s", p.Primary)
 	}
 	waitAnswers(t, c, 20)

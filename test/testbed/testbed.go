@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -249,6 +250,36 @@ func (b *Bed) waitPing(ctx context.Context, addr string) error {
 // Hamgr runs the command line on a host.
 func (b *Bed) Hamgr(ctx context.Context, host string, args ...string) (string, error) {
 	return b.Host(host).Exec(ctx, append([]string{"/opt/hamgr/bin/hamgr"}, args...)...)
+}
+
+// outcomeUnknown is hamgr's exit status when it cannot know: the leader changed meanwhile,
+// as it may on a busy machine.
+const outcomeUnknown = 5
+
+// Protect is `hamgr protect`, said again when nobody knows what came of it.
+func (b *Bed) Protect(ctx context.Context, host, domain string, flags ...string) (text string, err error) {
+	for range 3 {
+		text, err = b.Hamgr(ctx, host, append([]string{"protect", domain}, flags...)...)
+		switch {
+		case strings.Contains(text, domain+" is already protected"):
+			_, err = b.WaitStatus(ctx, host, 40*time.Second, domain+" protected", func(s api.Status, _ *api.ProtectionStatus) bool {
+				return slices.ContainsFunc(s.Protections, func(p api.ProtectionStatus) bool { return p.Domain == domain && p.Phase == core.Protected })
+			})
+			return text, err
+		case exitStatus(err) != outcomeUnknown:
+			return text, err
+		}
+	}
+	return text, err
+}
+
+// exitStatus is that of a command, or -1.
+func exitStatus(err error) int {
+	var e *exec.ExitError
+	if !errors.As(err, &e) {
+		return -1
+	}
+	return e.ExitCode()
 }
 
 // Status asks one host.

@@ -13,13 +13,13 @@ func TestWhatIsMeasured(t *testing.T) {
 	}
 	for name, measure := range map[string]func(string, time.Duration, time.Duration) (Rate, error){"UDP": UDP, "TCP": TCP} {
 		for _, backend := range []string{"", "relay"} {
-			r, err := measure(backend, 5*time.Millisecond, 50*time.Millisecond)
+			r, err := measure(backend, 5*time.Millisecond, 500*time.Millisecond)
 			if err != nil || r.PerSecond < 1000 || r.Dropped > 0 {
 				t.Errorf("%s, backend %q: %+v, %v", name, backend, r, err)
 			}
 		}
 	}
-	took, err := Release("relay", []int{10, 1000})
+	took, err := Release("relay", []int{10, 5000})
 	if err != nil || len(took) != 2 || took[0] <= 0 || took[1] <= took[0] {
 		t.Errorf("releases: %v, %v", took, err)
 	}

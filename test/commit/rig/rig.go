@@ -170,11 +170,11 @@ func (r *Rig) Down() {
 // Protect protects the guest, which is on h1. On a host with a kernel of its own a checkpoint
 // takes 100 ms, most of it system calls.
 func (r *Rig) Protect(ctx context.Context) error {
-	args := []string{"protect", "g1"}
+	var flags []string
 	if r.kind == lab.UML {
-		args = append(args, "--epoch", "100ms")
+		flags = []string{"--epoch", "100ms"}
 	}
-	if text, err := r.Hamgr(ctx, "h1", args...); err != nil {
+	if text, err := r.Bed.Protect(ctx, "h1", "g1", flags...); err != nil {
 		return fmt.Errorf("%s: %w", text, err)
 	}
 	return nil

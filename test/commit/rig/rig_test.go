@@ -70,15 +70,19 @@ func TestPowerOff(t *testing.T) {
 	if rep := judge(t, r); rep.Restores != 0 {
 		t.Errorf("a failover for no reason: %+v", rep)
 	}
-	if err := r.PowerOff("h1"); err != nil {
-		t.Fatal(err)
-	}
-	p, err := r.Protected(ctx, 2, r.Patience())
+	before, err := r.Protected(ctx, 0, r.Patience())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Primary != "h2" {
-		t.Errorf("the guest is on %s, not on its backup h2", p.Primary)
+	if err := r.PowerOff("h1"); err != nil {
+		t.Fatal(err)
+	}
+	p, err := r.Protected(ctx, before.Generation+1, r.Patience())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Primary != before.Backup {
+		t.Errorf("the guest is on %s, not on its backup %s", p.Primary, before.Backup)
 	}
 	answered(t, r, l, 30)
 	for _, f := range l.Stop() {

@@ -36,11 +36,11 @@ func udpLedger(t *testing.T, answers func(n int) (*chain.Ledger, int)) string {
 	return conn.LocalAddr().String()
 }
 
-func runUDP(t *testing.T, addr string, answers int) Result {
+func runUDP(t *testing.T, addr string, resend time.Duration, answers int) Result {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	n := 0
-	return RunUDP(ctx, UDPOptions{Addr: addr, Clients: 5, Resend: 50 * time.Millisecond, Patience: 10 * time.Second, Each: func(Sample) {
+	return RunUDP(ctx, UDPOptions{Addr: addr, Clients: 5, Resend: resend, Patience: 10 * time.Second, Each: func(Sample) {
 		if n++; n == answers {
 			cancel()
 		}
@@ -54,7 +54,7 @@ func TestUDP(t *testing.T) {
 			return l, 2
 		}
 		return l, 1
-	}), 200)
+	}), 5*time.Second, 200)
 	if r.Error != "" || r.Lost != 0 || r.Requests < 200 || r.Requests > 205 {
 		t.Errorf("%+v", r)
 	}
@@ -68,7 +68,7 @@ func TestUDPLoss(t *testing.T) {
 			return l, 0
 		}
 		return l, 1
-	}), 100)
+	}), 200*time.Millisecond, 100)
 	if r.Error != "" || r.Lost < 2 || r.Lost > len(lost) || len(r.LostAt) != r.Lost {
 		t.Errorf("%+v", r)
 	}
@@ -82,7 +82,7 @@ func TestUDPRollback(t *testing.T) {
 			return before, 1
 		}
 		return after, 1
-	}), 1000)
+	}), 5*time.Second, 1000)
 	if r.RolledBack == 0 || !strings.Contains(r.Error, "rolled back") {
 		t.Errorf("%+v", r)
 	}
