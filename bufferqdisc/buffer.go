@@ -65,13 +65,13 @@ type Buffer interface {
 type Config struct {
 	Name       string   // the guest, for messages
 	Taps       []string // its network devices on this host
-	LimitBytes int      // held at most; beyond it packets are dropped and counted. Default 64 MiB
+	LimitBytes int      // held at most; beyond it packets are dropped and counted. Default 128 MiB
 	Backend    string   // "relay", "plug", or "": plug where the kernel has it, else relay
 
 	dial func() (hook.Kernel, error) // nil: hook.Dial
 }
 
-const defaultLimit = 64 << 20
+const defaultLimit = 128 << 20 // 10 Gbit/s for 100 ms
 
 // Setup readies a buffer that is open: packets pass as before. It changes nothing when
 // it fails: ErrCut when an earlier process left a tap cut, ErrInTheWay when a tap's

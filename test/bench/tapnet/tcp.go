@@ -20,7 +20,7 @@ import (
 
 // TCPWindow is how much a connection of TCP may have on its way: more than its rate times
 // an epoch, as a held packet is answered an epoch later, and less than a buffer holds.
-const TCPWindow = 60 << 20
+const TCPWindow = 80 << 20
 
 // TCP is the rate, in bytes, of one connection from the guest to the outside over d. The
 // guest is a namespace with a TAP of its own; in the place of QEMU two goroutines carry
