@@ -178,6 +178,7 @@ func (s *session) arm(ctx context.Context) error {
 	sink := &precopySink{sender: s.sender, stats: s.p.stats, ending: s.beforeFirstStop}
 	cs, err := colo.Arm(ctx, client, colo.Options{CheckpointDelay: pollDelay, MaxBandwidth: s.p.agent.cfg.SyncBandwidth}, sink)
 	if err != nil {
+		s.p.stuck = true // perhaps: libvirtd may have been away when it was to be taken out again
 		return fmt.Errorf("checkpoints of %s: %w", s.order.Domain, err)
 	}
 	s.colo = cs
