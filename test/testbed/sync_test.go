@@ -41,7 +41,7 @@ func TestLibvirtGoesDuringTheFirstCopy(t *testing.T) {
 	before := protectedNow(t, b)
 	kill(t, b, before.Backup, "^/usr/bin/qemu-system-x86_64 -name guest=g1")
 	begun, err := b.WaitStatus(ctx, "h3", 40*time.Second, "the next first copy", func(_ api.Status, g *api.ProtectionStatus) bool {
-		return g != nil && g.Phase == core.Syncing && g.Generation > before.Generation && g.Stats != nil && g.Stats.SyncPercent > 0
+		return g != nil && g.Phase == core.Syncing && g.Generation > before.Generation && g.Stats != nil && g.Stats.SyncPercent > 0 && g.Stats.SyncPercent < 100
 	})
 	if err != nil {
 		t.Fatal(err)
