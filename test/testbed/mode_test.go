@@ -88,5 +88,5 @@ func TestCutOffPrimaryFallsSilent(t *testing.T) {
 	if err := b.Host("h1").Heal("mgmt"); err != nil {
 		t.Fatal(err)
 	}
-	protectedAfter(t, b, s.Protections[0].Generation)
+	protectedAfter(t, b, before.Generation+1)
 }
