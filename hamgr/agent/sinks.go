@@ -23,8 +23,23 @@ func (s checkpointSink) Fill(block int, offset uint64, value byte) error {
 // flushAt bounds what the first copy keeps in memory before it is sent: 1 MiB.
 const flushAt = 256
 
-// lastPart of the first copy is more than QEMU can have written of it and the sink not read.
-const lastPart = 8 << 20
+// The last part of the first copy should be more than QEMU can have written of it and the
+// sink not read. That is what a socket holds (colo, sendBuffer): 4 MiB of pages, but zero
+// pages take 9 octets each, and of these QEMU may be further ahead. So it is larger where
+// it does not take long.
+const (
+	lastPart     = 8 << 20
+	lastPartMost = 32 << 20
+)
+
+// lastPartOf is for a first copy that is bound to so many bytes a second, 0: to none. It
+// takes a tenth of a second at most, unless it is the least.
+func lastPartOf(bandwidth uint64) uint64 {
+	if bandwidth == 0 {
+		return lastPartMost
+	}
+	return min(lastPartMost, max(lastPart, bandwidth/10))
+}
 
 // precopySink sends the first copy while it is read.
 type precopySink struct {
@@ -33,7 +48,8 @@ type precopySink struct {
 	stats  *stats
 	total  uint64
 	done   uint64
-	ending func() // called once, when no more than lastPart is to come
+	last   uint64
+	ending func() // called once, when no more than last is to come
 }
 
 // Layout announces the memory before its first page.
@@ -58,7 +74,7 @@ func (s *precopySink) Fill(block int, offset uint64, value byte) error {
 
 func (s *precopySink) progress() error {
 	s.done += colo.PageSize
-	if s.ending != nil && s.done+lastPart >= s.total {
+	if s.ending != nil && s.done+s.last >= s.total {
 		s.ending()
 		s.ending = nil
 	}
