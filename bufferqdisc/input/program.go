@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -29,10 +30,11 @@ const (
 
 // copyProgram clones each packet to the tunnel, counts what could not be cloned, and is
 // otherwise not there, but for times in which packets go to the waiting device instead and
-// are counted, before they are there. When the device is gone they pass, see holdProgram. What bears the mark came out of a tunnel of ours and was flooded back by a
-// bridge that carries both networks: to copy it again would never end.
+// are counted, before they are there: see holdProgram. What bears the mark came out of a
+// tunnel of ours and was flooded back by a bridge that carries both networks: to copy it
+// again would never end.
 func copyProgram(tunnel, waiting, shared int, mark uint32) asm.Instructions {
-	return asm.Instructions{
+	return append(asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.LoadMapValue(asm.R7, shared, 0),
 		asm.LoadMem(asm.R2, asm.R1, skbMark, asm.Word),
@@ -50,17 +52,10 @@ func copyProgram(tunnel, waiting, shared int, mark uint32) asm.Instructions {
 		asm.Mov.Imm(asm.R2, 1),
 		asm.AddAtomic.Mem(asm.R7, asm.R2, asm.DWord, int16(atHeld)),
 		asm.Mov.Reg(asm.R1, asm.R6),
-		asm.Mov.Imm(asm.R2, int32(waiting)),
-		asm.Mov.Imm(asm.R3, 0),
-		asm.FnCloneRedirect.Call(),
-		asm.JEq.Imm(asm.R0, 0, "waits"),
+	}, holdProgram(waiting,
 		asm.Mov.Imm(asm.R2, -1),
 		asm.AddAtomic.Mem(asm.R7, asm.R2, asm.DWord, int16(atHeld)),
-		asm.Mov.Imm(asm.R0, actNext).WithSymbol("next"),
-		asm.Return(),
-		asm.Mov.Imm(asm.R0, actShot).WithSymbol("waits"),
-		asm.Return(),
-	}
+	)...)
 }
 
 // numberProgram gives each packet that a tunnel device sends the next number, as its VNI,
@@ -119,18 +114,20 @@ func fetchAdd(dst, src asm.Register) asm.Instruction {
 }
 
 // holdProgram has a packet wait: it goes to a device instead. When that is gone, and the
-// process with it that would send it on, the packet passes: nobody's network is cut (I6).
-func holdProgram(ifindex int) asm.Instructions {
-	return asm.Instructions{
+// process with it that would send it on, the packet passes, after what is to be done then:
+// nobody's network is cut (I6).
+func holdProgram(ifindex int, gone ...asm.Instruction) asm.Instructions {
+	return slices.Concat(asm.Instructions{
 		asm.Mov.Imm(asm.R2, int32(ifindex)),
 		asm.Mov.Imm(asm.R3, 0),
 		asm.FnCloneRedirect.Call(),
 		asm.JEq.Imm(asm.R0, 0, "waits"),
-		asm.Mov.Imm(asm.R0, actNext),
+	}, gone, asm.Instructions{
+		asm.Mov.Imm(asm.R0, actNext).WithSymbol("next"),
 		asm.Return(),
 		asm.Mov.Imm(asm.R0, actShot).WithSymbol("waits"),
 		asm.Return(),
-	}
+	})
 }
 
 // passProgram does nothing.

@@ -23,8 +23,8 @@ const announceFor = 600 * time.Millisecond
 
 // Announce sends RARP requests (RFC 903) from a guest's address, as QEMU does from the
 // guest's side after a migration (net/announce.c in its sources), so that switches learn
-// where the guest, which came here at a time, is now: four within half a second. dev is a bridge, or a tap in whose
-// bridge's name they are sent, and of which that bridge is told.
+// where the guest, which came here at a time, is now: four within half a second. dev is a
+// bridge, or a tap in whose bridge's name they are sent, and of which that bridge is told.
 func Announce(ctx context.Context, dev, mac string, came time.Time) error {
 	hw, err := net.ParseMAC(mac)
 	if err != nil {
