@@ -5,7 +5,7 @@ import "time"
 // counters are those of a tap, and of the filter before it, at one moment. Read, dropped
 // and waiting must have been read before numbered.
 type counters struct {
-	numbered uint64 // packets copied, and about to enter the tap's queue or to wait
+	numbered uint64 // packets skipped or copied, and about to enter the tap's queue or to wait
 	waiting  uint64 // of them the newest, nearly, which do not enter the queue for now
 	large    uint64 // of them larger than the network takes (GSO)
 	read     uint64 // packets read out of the queue: the tap's tx_packets (drivers/net/tun.c, tun_do_read)
@@ -17,7 +17,8 @@ type counters struct {
 // guest has had the packet or never will.
 const maxAge = time.Second
 
-// account works out which packets the guest has taken. It errs on the side of those that
+// account works out which packets the guest has taken, by numbers that begin with the ones
+// skipped. It errs on the side of those that
 // it has taken without us being sure.
 //
 // A large packet enters the queue whole if the guest has the offload, and in pieces if not.

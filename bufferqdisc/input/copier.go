@@ -16,21 +16,25 @@ import (
 )
 
 // shared is the value of the one map of a tap's programs, in memory that they and we
-// share. The time is ours to write, the rest theirs.
+// share. The time and the switch are ours to write, the rest theirs.
 type shared struct {
 	numbered atomic.Uint64 // packets, and the last one's number
+	skipped  atomic.Uint64 // packets before there were copies; they have no number
 	failed   atomic.Uint64 // to be copied
-	large    atomic.Uint64 // of those numbered
+	large    atomic.Uint64 // of those numbered or skipped
 	held     atomic.Uint64 // packets that went to the waiting device, or will in an instant
 	wait     atomic.Uint64 // until when packets wait: CLOCK_BOOTTIME, nanoseconds
+	copies   atomic.Uint64 // 1: packets are copied; 0: skipped
 }
 
 const (
 	atNumbered = unsafe.Offsetof(shared{}.numbered)
+	atSkipped  = unsafe.Offsetof(shared{}.skipped)
 	atFailed   = unsafe.Offsetof(shared{}.failed)
 	atLarge    = unsafe.Offsetof(shared{}.large)
 	atHeld     = unsafe.Offsetof(shared{}.held)
 	atWait     = unsafe.Offsetof(shared{}.wait)
+	atCopies   = unsafe.Offsetof(shared{}.copies)
 )
 
 // copier is the programs of one tap's copies. The kernel keeps them and their map for as
@@ -39,8 +43,11 @@ type copier struct {
 	values       *ebpf.Map
 	copy, number *ebpf.Program
 	page         []byte
-	last         [3]uint64 // the counters, once it is closed
+	last         tally // once it is closed
 }
+
+// tally is how many packets there were of each kind.
+type tally struct{ numbered, skipped, failed, large uint64 }
 
 // newCopier loads the programs that copy to the tunnel device and to the backup, and have
 // packets wait at the waiting device.
@@ -74,14 +81,16 @@ func newCopier(tunnel, waiting int, to netip.Addr) (c *copier, err error) {
 // shared is valid until close.
 func (c *copier) shared() *shared { return (*shared)(unsafe.Pointer(unsafe.SliceData(c.page))) }
 
-// counters are what was numbered, and of that was large, and what could not be copied.
-func (c *copier) counters() (numbered, large, failed uint64) {
+func (c *copier) tally() tally {
 	if c.page != nil {
 		s := c.shared()
-		c.last = [3]uint64{s.numbered.Load(), s.large.Load(), s.failed.Load()}
+		c.last = tally{s.numbered.Load(), s.skipped.Load(), s.failed.Load(), s.large.Load()}
 	}
-	return c.last[0], c.last[1], c.last[2]
+	return c.last
 }
+
+// start has packets copied from now on.
+func (c *copier) start() { c.shared().copies.Store(1) }
 
 // wait has packets wait for that long, or until goOn.
 func (c *copier) wait(limit time.Duration) error {
@@ -108,7 +117,7 @@ func (c *copier) goOn() {
 }
 
 func (c *copier) close() error {
-	c.counters()
+	c.tally()
 	var err error
 	if c.page != nil {
 		err = unix.Munmap(c.page)

@@ -285,11 +285,18 @@ func (h *host) taps() (names []string) {
 func (l *lab) protect(c Config) (*Mirror, *Keeper) {
 	l.t.Helper()
 	k := l.keep(c)
+	m := l.mirror(k)
+	must(l.t, m.Start())
+	return m, k
+}
+
+// mirror is ready, and no more.
+func (l *lab) mirror(k *Keeper) *Mirror {
+	l.t.Helper()
 	m, err := NewMirror(MirrorConfig{Name: "guest", Taps: l.primary.taps(), To: l.backup.addr, Ports: k.Ports()})
 	must(l.t, err)
 	l.t.Cleanup(func() { must(l.t, m.Close()) })
-	must(l.t, m.Start())
-	return m, k
+	return m
 }
 
 func (l *lab) keep(c Config) *Keeper {

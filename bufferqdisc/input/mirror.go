@@ -21,7 +21,7 @@ type MirrorConfig struct {
 // Mirror copies what goes to one guest, all of its NICs, to its backup. Its methods may be
 // called from any goroutine.
 //
-//	ready --Start--> copying --Close--> closed
+//	ready --Count--> counting --Start--> copying --Close--> closed
 type Mirror struct {
 	mu       sync.Mutex // guards all
 	h        kernel
@@ -67,11 +67,20 @@ func newMirror(c MirrorConfig) (_ *Mirror, err error) {
 	return m, nil
 }
 
-// Start begins to copy. After an error nothing is copied.
-func (m *Mirror) Start() error {
+// Count begins to count what goes to the guest. Looks until Start then show how many packets
+// were on their way uncounted: one of those, taken for one with a number, would let Pause
+// and Taken be a packet ahead of the guest. After an error nothing is counted.
+func (m *Mirror) Count() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.countLocked()
+}
+
+func (m *Mirror) countLocked() error {
 	for _, s := range m.sources {
+		if s.account != nil {
+			continue
+		}
 		base, err := s.counters(m.h)
 		if err == nil {
 			s.account = newAccount(base)
@@ -80,6 +89,36 @@ func (m *Mirror) Start() error {
 		if err != nil {
 			return errors.Join(err, m.stopLocked())
 		}
+	}
+	return nil
+}
+
+// Look has the counters looked at while packets come and go, see Count.
+func (m *Mirror) Look() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lookLocked()
+}
+
+func (m *Mirror) lookLocked() error {
+	for _, s := range m.sources {
+		if err := s.look(m.h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Start begins to copy; it counts from now if it has not before. After an error nothing is
+// copied.
+func (m *Mirror) Start() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.countLocked(); err != nil {
+		return err
+	}
+	for _, s := range m.sources {
+		s.copier.start()
 	}
 	return nil
 }
@@ -100,14 +139,12 @@ func (m *Mirror) stopLocked() error {
 func (m *Mirror) Taken() ([]uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.lookLocked(); err != nil {
+		return nil, err
+	}
 	taken := make([]uint64, len(m.sources))
 	for i, s := range m.sources {
-		if err := s.look(m.h); err != nil {
-			return nil, err
-		}
-		if s.account != nil {
-			taken[i] = s.account.taken
-		}
+		taken[i] = s.taken()
 	}
 	return taken, nil
 }
@@ -128,9 +165,9 @@ func (m *Mirror) statsLocked() MirrorStats {
 		if s.copier == nil {
 			continue
 		}
-		copied, _, failed := s.copier.counters()
-		sum.Copied += copied
-		sum.Failed += failed
+		t := s.copier.tally()
+		sum.Copied += t.numbered
+		sum.Failed += t.failed
 	}
 	return sum
 }

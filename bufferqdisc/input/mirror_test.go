@@ -2,7 +2,10 @@ package input
 
 import (
 	"bytes"
+	"errors"
+	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -135,6 +138,40 @@ func TestTaken(t *testing.T) {
 	}
 	if s := m.Stats(); s.Copied != 5 || s.Failed != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestUncounted: a packet that was in the queue before the first was counted is not taken for
+// one of those, and one that came before there were copies is waited for and has no number.
+func TestUncounted(t *testing.T) {
+	l := newLab(t, 1, false)
+	k := l.keep(Config{})
+	m := l.mirror(k)
+	g := l.primary.guests[0]
+	l.primary.send(g, 1)
+	must(t, m.Count())
+	g.wantSeqs(t, 1)
+	must(t, m.Look())
+	l.primary.send(g, 2)
+	must(t, m.Start())
+	if err := m.Pause(time.Minute); !errors.Is(err, ErrQueued) {
+		t.Errorf("with a packet in the queue: %v", err)
+	}
+	g.wantSeqs(t, 2)
+	must(t, m.Pause(time.Minute))
+	m.Resume()
+	l.primary.send(g, 3)
+	must(t, m.Look())
+	l.primary.send(g, 4)
+	g.wantSeqs(t, 3)
+	if err := m.Pause(time.Minute); !errors.Is(err, ErrQueued) {
+		t.Errorf("with one of two packets in the queue: %v", err)
+	}
+	if taken, err := m.Taken(); err != nil || taken[0] != 1 {
+		t.Errorf("taken %d, the guest has the first that has a number; %v", taken, err)
+	}
+	if kept := seqsOf(k.keptNow(0)); !slices.Equal(kept, []uint32{3, 4}) || k.Stats().Missing > 0 {
+		t.Errorf("kept %v, %+v", kept, k.Stats())
 	}
 }
 

@@ -28,8 +28,8 @@ const (
 	hops = 64
 )
 
-// copyProgram clones each packet to the tunnel, counts what could not be cloned, and is
-// otherwise not there, but for times in which packets go to the waiting device instead and
+// copyProgram clones each packet to the tunnel, or before there are to be copies counts it
+// only, counts what could not be cloned, and is otherwise not there, but for times in which packets go to the waiting device instead and
 // are counted, before they are there: see holdProgram. What bears the mark came out of a
 // tunnel of ours and was flooded back by a bridge that carries both networks: to copy it
 // again would never end.
@@ -39,7 +39,15 @@ func copyProgram(tunnel, waiting, shared int, mark uint32) asm.Instructions {
 		asm.LoadMapValue(asm.R7, shared, 0),
 		asm.LoadMem(asm.R2, asm.R1, skbMark, asm.Word),
 		asm.JEq.Imm32(asm.R2, int32(mark), "next"),
-		asm.Mov.Imm(asm.R2, int32(tunnel)),
+		asm.LoadMem(asm.R2, asm.R7, int16(atCopies), asm.DWord),
+		asm.JNE.Imm(asm.R2, 0, "copy"),
+		asm.Mov.Imm(asm.R2, 1),
+		asm.AddAtomic.Mem(asm.R7, asm.R2, asm.DWord, int16(atSkipped)),
+		asm.LoadMem(asm.R1, asm.R6, skbGSO, asm.Word),
+		asm.JEq.Imm(asm.R1, 0, "next"),
+		asm.AddAtomic.Mem(asm.R7, asm.R2, asm.DWord, int16(atLarge)),
+		asm.Ja.Label("next"),
+		asm.Mov.Imm(asm.R2, int32(tunnel)).WithSymbol("copy"),
 		asm.Mov.Imm(asm.R3, 0),
 		asm.FnCloneRedirect.Call(),
 		asm.JEq.Imm(asm.R0, 0, "copied"),

@@ -18,7 +18,7 @@ type source struct {
 	waiting *collector
 	send    int // packet socket on the tap, past its filters
 	copier  *copier
-	account *account // nil until Start
+	account *account // nil until Count
 	went    uint64   // of the copier's held, those that were let go
 	retried uint64   // writes of them that the tap counts as dropped packets
 	buf     []byte   // of one of them
@@ -58,11 +58,20 @@ func (s *source) counters(h kernel) (c counters, err error) {
 		c.read, c.dropped = n.TxPackets, n.TxDropped-s.retried
 	}
 	c.waiting = s.stillWaiting()
-	c.numbered, c.large, _ = s.copier.counters()
+	t := s.copier.tally()
+	c.numbered, c.large = t.skipped+t.numbered, t.large
 	return c, nil
 }
 
-// look brings the account up to date; before Start there is none.
+// taken is the number of the last packet that the guest has for certain, at the last look.
+func (s *source) taken() uint64 {
+	if s.account == nil {
+		return 0
+	}
+	return s.account.taken - min(s.account.taken, s.copier.tally().skipped)
+}
+
+// look brings the account up to date; before Count there is none.
 func (s *source) look(h kernel) error {
 	if s.account == nil {
 		return nil

@@ -27,6 +27,9 @@ func (s *session) copyInput(a wire.Accepted, backup net.Addr) {
 	if len(a.InputPorts) > 0 {
 		s.mirror, err = input.NewMirror(input.MirrorConfig{Name: s.order.Domain, Taps: taps(s.info), To: hostOf(backup), Ports: a.InputPorts})
 	}
+	if err == nil {
+		err = s.mirror.Count()
+	}
 	if err != nil {
 		s.noInput(err)
 	}
@@ -46,6 +49,19 @@ func (s *session) closeInput() {
 		s.p.log.Warn("the input handler was not removed cleanly", "err", err)
 	}
 	s.mirror = nil
+}
+
+// lookEvery is the least time between two looks at the input during the first copy.
+const lookEvery = 10 * time.Millisecond
+
+// duringFirstCopy learns what is on its way to the guest uncounted.
+func (s *session) duringFirstCopy() {
+	if now := time.Now(); s.mirror != nil && now.Sub(s.looked) > lookEvery {
+		s.looked = now
+		if err := s.mirror.Look(); err != nil {
+			s.p.log.Debug("it is not known which packets the guest has", "err", err)
+		}
+	}
 }
 
 // beforeFirstStop has the guest's input wait for the end of the first copy, where QEMU

@@ -54,6 +54,7 @@ type session struct {
 	mirror  *input.Mirror  // nil: the input is not copied
 	kept    wire.Committed // by the backup, in the last epoch
 	taken   []uint64       // of the input, by the guest, in the last epoch's checkpoint
+	looked  time.Time      // at the input, during the first copy
 	copying bool           // mirror has been started
 	queued  bool           // input that the guest has not taken may be lost at this epoch's end
 
@@ -175,7 +176,7 @@ func (s *session) arm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, precopyTimeout)
 	defer cancel()
 	client := qmp.New(qmp.NewPassthrough(s.p.agent.host.Command(s.order.Domain)))
-	sink := &precopySink{sender: s.sender, stats: s.p.stats, last: lastPartOf(s.p.agent.cfg.SyncBandwidth), ending: s.beforeFirstStop}
+	sink := &precopySink{sender: s.sender, stats: s.p.stats, last: lastPartOf(s.p.agent.cfg.SyncBandwidth), flushed: s.duringFirstCopy, ending: s.beforeFirstStop}
 	cs, err := colo.Arm(ctx, client, colo.Options{CheckpointDelay: pollDelay, MaxBandwidth: s.p.agent.cfg.SyncBandwidth}, sink)
 	if err != nil {
 		s.p.stuck = true // perhaps: libvirtd may have been away when it was to be taken out again

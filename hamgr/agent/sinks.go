@@ -43,13 +43,14 @@ func lastPartOf(bandwidth uint64) uint64 {
 
 // precopySink sends the first copy while it is read.
 type precopySink struct {
-	sender *wire.Sender
-	pages  wire.Pages
-	stats  *stats
-	total  uint64
-	done   uint64
-	last   uint64
-	ending func() // called once, when no more than last is to come
+	sender  *wire.Sender
+	pages   wire.Pages
+	stats   *stats
+	total   uint64
+	done    uint64
+	last    uint64
+	flushed func() // called now and then
+	ending  func() // called once, when no more than last is to come
 }
 
 // Layout announces the memory before its first page.
@@ -82,6 +83,7 @@ func (s *precopySink) progress() error {
 		return nil
 	}
 	s.stats.sync(s.done, s.total)
+	s.flushed()
 	return s.sender.Flush(&s.pages)
 }
 

@@ -10,7 +10,7 @@ import (
 func TestLastPart(t *testing.T) {
 	var page [colo.PageSize]byte
 	for last, want := range map[uint64]int{10: 90, 100: 1, 0: 100} {
-		s, announced, read := precopySink{total: 100 * colo.PageSize, last: last * colo.PageSize}, 0, 0
+		s, announced, read := precopySink{total: 100 * colo.PageSize, last: last * colo.PageSize, flushed: func() {}}, 0, 0
 		s.ending = func() { announced = read }
 		for read = 1; read <= 100; read++ {
 			if err := s.Page(0, uint64(read-1)*colo.PageSize, page[:]); err != nil {
