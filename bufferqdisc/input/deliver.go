@@ -3,6 +3,7 @@ package input
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -79,6 +80,31 @@ func (l *lane) pass(ctx context.Context, s *KeeperStats) error {
 	}
 	return nil
 }
+
+// late gives the guest copies that come when live traffic flows already, until ctx ends: of
+// what was sent to where it was. What is sent to many it gets live.
+func (l *lane) late(ctx context.Context) (s KeeperStats, err error) {
+	if l.hold == nil || l.hold.send < 0 {
+		return s, nil
+	}
+	for pause(ctx) {
+		copies, _, err := l.take()
+		if err != nil {
+			return s, err
+		}
+		copies = slices.DeleteFunc(copies, func(p packet) bool { return toMany(p.data[vnetSize:]) })
+		n, err := l.hold.putAll(ctx, copies)
+		s.Replayed += uint64(n)
+		s.Undelivered += uint64(len(copies) - n)
+		if err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// toMany says that a frame is for a group or for all (IEEE 802).
+func toMany(frame []byte) bool { return frame[0]&1 != 0 }
 
 // putAll waits for a guest that is slow and returns how many it got.
 func (d *hold) putAll(ctx context.Context, all []packet) (int, error) {

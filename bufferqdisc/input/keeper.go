@@ -27,7 +27,7 @@ const (
 
 // Keeper is the backup's side for one guest. Its methods may be called from any goroutine.
 //
-//	keeping --Attend--> keeping, standby's taps held --Deliver--> delivered
+//	keeping --Attend--> keeping, standby's taps held --Deliver, Late--> delivered
 //	   any --Close--> closed
 type Keeper struct {
 	name  string
@@ -135,13 +135,24 @@ func (k *Keeper) Attend(taps []Tap) error {
 // taps, for that, and for a guest that is slow for as long as ctx allows; then what is left
 // is dropped.
 func (k *Keeper) Deliver(ctx context.Context, running <-chan struct{}) error {
+	return k.each(func(l *lane) (KeeperStats, error) { return l.deliver(ctx, running) })
+}
+
+// Late gives the guest, after Deliver, the copies that still come, until ctx ends: where the
+// guest's process alone died, the network sends to its host until it has learned better.
+func (k *Keeper) Late(ctx context.Context) error {
+	return k.each(func(l *lane) (KeeperStats, error) { return l.late(ctx) })
+}
+
+// each gives the guest something at all NICs at the same time.
+func (k *Keeper) each(give func(*lane) (KeeperStats, error)) error {
 	k.work.Lock()
 	defer k.work.Unlock()
 	var wg sync.WaitGroup
 	errs := make([]error, len(k.lanes))
 	for i, l := range k.lanes {
 		wg.Go(func() {
-			s, err := l.deliver(ctx, running)
+			s, err := give(l)
 			errs[i] = err
 			k.mu.Lock()
 			defer k.mu.Unlock()

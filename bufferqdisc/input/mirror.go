@@ -14,6 +14,7 @@ type MirrorConfig struct {
 	Taps  []string   // its network devices on this host
 	To    netip.Addr // the backup
 	Ports [][]uint16 // what the backup's Keeper offers for each tap
+	PID   int        // of the process that has the taps open, see Outlive; 0: not known
 
 	dial dialer // by tests
 }
@@ -25,6 +26,7 @@ type MirrorConfig struct {
 type Mirror struct {
 	mu       sync.Mutex // guards all
 	h        kernel
+	pid      int
 	sources  []*source
 	patience time.Duration // of the next Pause
 	last     MirrorStats   // of before the end
@@ -51,7 +53,7 @@ func newMirror(c MirrorConfig) (_ *Mirror, err error) {
 	if len(c.Ports) != len(c.Taps) {
 		return nil, fmt.Errorf("the guest has %d NICs here, and the backup listens for %d", len(c.Taps), len(c.Ports))
 	}
-	m := &Mirror{patience: drainFor}
+	m := &Mirror{patience: drainFor, pid: c.PID}
 	if m.h, err = c.dial.open(); err != nil {
 		return nil, err
 	}
@@ -121,6 +123,28 @@ func (m *Mirror) Start() error {
 		s.copier.start()
 	}
 	return nil
+}
+
+// Outlive has the taps stay until Close, should the guest's process die: what comes for the
+// guest is copied until then, and not dropped. An error says that it will not be, and that
+// of some taps it may be; all else is as ever.
+func (m *Mirror) Outlive() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.pid == 0 || m.closed {
+		return nil
+	}
+	var errs []error
+	for _, s := range m.sources {
+		if s.file >= 0 {
+			continue
+		}
+		var err error
+		if s.file, err = outlive(m.pid, s.tap.Name); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (m *Mirror) stopLocked() error {

@@ -17,6 +17,7 @@ type source struct {
 	tunnel  netlink.Link
 	waiting *collector
 	send    int // packet socket on the tap, past its filters
+	file    int // the tap's own, see outlive
 	copier  *copier
 	account *account // nil until Count
 	went    uint64   // of the copier's held, those that were let go
@@ -26,7 +27,7 @@ type source struct {
 
 // openSource readies a tap; what it returns with an error is to be closed, or nil.
 func openSource(h kernel, tap string, ports []uint16, to netip.Addr) (s *source, err error) {
-	s = &source{send: -1, buf: make([]byte, vnetSize+maxFrame)}
+	s = &source{send: -1, file: -1, buf: make([]byte, vnetSize+maxFrame)}
 	if s.tap, err = hook.Lookup(h, tap); err != nil {
 		return nil, err
 	}
@@ -93,6 +94,9 @@ func (s *source) close(h kernel) error {
 	}
 	if s.send >= 0 {
 		unix.Close(s.send)
+	}
+	if s.file >= 0 {
+		unix.Close(s.file)
 	}
 	if s.waiting != nil {
 		s.waiting.close()

@@ -25,13 +25,17 @@ func (s *session) copyInput(a wire.Accepted, backup net.Addr) {
 	}
 	err := fmt.Errorf("%s keeps no copies, see its log", s.order.Backup)
 	if len(a.InputPorts) > 0 {
-		s.mirror, err = input.NewMirror(input.MirrorConfig{Name: s.order.Domain, Taps: taps(s.info), To: hostOf(backup), Ports: a.InputPorts})
+		s.mirror, err = input.NewMirror(input.MirrorConfig{Name: s.order.Domain, Taps: taps(s.info), To: hostOf(backup), Ports: a.InputPorts, PID: s.info.PID})
 	}
 	if err == nil {
 		err = s.mirror.Count()
 	}
 	if err != nil {
 		s.noInput(err)
+		return
+	}
+	if err := s.mirror.Outlive(); err != nil {
+		s.p.log.Info("should QEMU die, what comes for the guest until it is restored is lost", "err", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/input"
 	"github.com/hamgr/hamgr/storage/wire"
@@ -69,18 +70,31 @@ func (b *backup) deliverInput(ctx context.Context, running <-chan struct{}) (don
 	}
 	b.agent.background.Go(func() {
 		defer close(done)
-		err := b.keeper.Deliver(ctx, running)
-		s := b.keeper.Stats()
-		if err != nil {
-			b.log.Warn("the guest did not get all of its input", "lost", s.Undelivered, "err", err)
+		b.tellDelivered(b.keeper.Deliver(ctx, running))
+		late, stop := context.WithTimeout(ctx, lateFor)
+		defer stop()
+		if err := b.keeper.Late(late); err != nil && late.Err() == nil {
+			b.log.Warn("the guest may not have got the last of its input", "err", err)
 		}
-		b.log.Info("input delivered", "copies", s.Replayed, "live", s.Heard, "dropped", s.Dropped, "missing", s.Missing)
-		b.agent.mu.Lock()
-		b.agent.delivered[b.hello.Domain] = s
-		b.agent.mu.Unlock()
+		b.tellDelivered(nil)
 		b.closeKeeper()
 	})
 	return done
+}
+
+// lateFor is for how long after a guest's restore copies of its input may still come: longer
+// than it takes to be announced on the network.
+const lateFor = 300 * time.Millisecond
+
+func (b *backup) tellDelivered(err error) {
+	s := b.keeper.Stats()
+	if err != nil {
+		b.log.Warn("the guest did not get all of its input", "lost", s.Undelivered, "err", err)
+	}
+	b.log.Info("input delivered", "copies", s.Replayed, "live", s.Heard, "dropped", s.Dropped, "missing", s.Missing)
+	b.agent.mu.Lock()
+	defer b.agent.mu.Unlock()
+	b.agent.delivered[b.hello.Domain] = s
 }
 
 func (b *backup) closeKeeper() {

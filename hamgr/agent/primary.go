@@ -44,6 +44,7 @@ type primary struct {
 	started uint64
 	qemu    *detector.Process // of the guest in the last session; nil: there was none
 	stuck   bool              // it did not leave that when it was to
+	late    *lateCopies       // of what comes for it although it has died; nil: there are none
 }
 
 func newPrimary(a *Agent, p core.Protection, adopt bool) *primary {
@@ -64,6 +65,7 @@ func (p *primary) start(ctx context.Context) {
 		defer p.cancel()
 		probing.Go(func() { p.newProber().run(ctx) })
 		p.run(ctx)
+		p.stopCopying()
 		p.forgetQEMU()
 	}()
 }
@@ -118,7 +120,11 @@ func (p *primary) current() (*core.Protection, <-chan struct{}) {
 func (p *primary) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		o, wake := p.current()
-		switch p.duty(ctx, o) {
+		d := p.duty(ctx, o)
+		if d != rules.Fence {
+			p.stopCopying()
+		}
+		switch d {
 		case rules.Release:
 			p.release(ctx)
 			p.unstickOnce(ctx)
@@ -254,6 +260,7 @@ func (p *primary) tell(ctx context.Context, c core.Command) {
 func (p *primary) fence(ctx context.Context) {
 	p.log.Warn("fenced: another node owns the guest")
 	p.abandon()
+	defer p.seeOff(ctx)
 	info, err := p.agent.host.Lookup(ctx, p.domain)
 	if errors.Is(err, domain.ErrNoDomain) || err == nil && !info.Running() {
 		return

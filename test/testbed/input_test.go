@@ -66,6 +66,30 @@ func TestRequestsOverAFailover(t *testing.T) {
 	}
 }
 
+// TestRequestsWhenQEMUDies: nor are those lost that come to a host that lives when the
+// guest's QEMU does not.
+func TestRequestsWhenQEMUDies(t *testing.T) {
+	b, _ := protectedGuest(t)
+	u, err := b.StartUDPClients(t.Context(), udpClients, 10*time.Millisecond, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitAnswers(t, u, 20*udpClients)
+	p := protectedNow(t, b)
+	for range 5 {
+		kill(t, b, p.Primary, "^/usr/bin/qemu-system-x86_64 -name guest=g1")
+		p = protectedAfter(t, b, p.Generation)
+		waitAnswers(t, u, 20*udpClients)
+	}
+	r, err := u.Stop(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if t.Logf("%d requests, %d lost", r.Requests, r.Lost); r.Lost > 0 || r.Error != "" {
+		t.Errorf("lost at %v; %s", r.LostAt, r.Error)
+	}
+}
+
 // TestDegradedInput: where the copies of a guest's input cannot be made, or do not arrive,
 // it is protected all the same, and people hear of it.
 func TestDegradedInput(t *testing.T) {

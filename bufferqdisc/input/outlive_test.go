@@ -1,0 +1,96 @@
+package input
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestOutlive: what comes for a guest whose process has died is copied, until Close, and then
+// its tap is gone.
+func TestOutlive(t *testing.T) {
+	l := newLab(t, 2, false)
+	k := l.keep(Config{})
+	m, err := NewMirror(MirrorConfig{Name: "guest", Taps: l.primary.taps(), To: l.backup.addr, Ports: k.Ports(), PID: os.Getpid()})
+	must(t, err)
+	must(t, m.Start())
+	must(t, m.Outlive())
+	must(t, m.Outlive())
+	for _, g := range l.primary.guests {
+		must(t, unix.Dup3(devNull(t), g.fd, unix.O_CLOEXEC)) // the lab closes it
+	}
+	for seq := range uint32(2) {
+		l.primary.send(l.primary.guests[0], seq)
+		l.primary.send(l.primary.guests[1], seq)
+	}
+	for nic := range l.primary.guests {
+		if kept := len(k.keptNow(nic)); kept != 2 {
+			t.Errorf("NIC %d: kept %d of two", nic, kept)
+		}
+	}
+	must(t, m.Close())
+	for _, s := range m.sources {
+		if up, err := s.tap.IsUp(); err == nil {
+			t.Errorf("%s is still there; up: %t", s.tap.Name, up)
+		}
+	}
+}
+
+func devNull(t *testing.T) int {
+	f, err := os.Open(os.DevNull)
+	must(t, err)
+	t.Cleanup(func() { f.Close() })
+	return int(f.Fd())
+}
+
+// TestOutliveNobody: a process that does not have the tap open, or is gone, is an error, and
+// the copies are made all the same.
+func TestOutliveNobody(t *testing.T) {
+	gone := exec.Command("true")
+	must(t, gone.Run())
+	for name, pid := range map[string]int{"another process": os.Getppid(), "one that is gone": gone.Process.Pid} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, 1, false)
+			k := l.keep(Config{})
+			m, err := NewMirror(MirrorConfig{Name: "guest", Taps: l.primary.taps(), To: l.backup.addr, Ports: k.Ports(), PID: pid})
+			must(t, err)
+			t.Cleanup(func() { must(t, m.Close()) })
+			must(t, m.Start())
+			if err := m.Outlive(); err == nil {
+				t.Error("no error")
+			} else {
+				t.Log(err)
+			}
+			l.primary.send(l.primary.guests[0], 1)
+			if kept := len(k.keptNow(0)); kept != 1 {
+				t.Errorf("kept %d of one", kept)
+			}
+		})
+	}
+}
+
+// TestLate: copies that come when the guest runs reach it, but for what it gets live as well.
+func TestLate(t *testing.T) {
+	l := newLab(t, 1, false)
+	_, k := l.protect(Config{})
+	l.standby(k)
+	l.tapsUp()
+	must(t, l.deliver(k, patience)())
+	p, b := l.primary.guests[0], l.backup.guests[0]
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- k.Late(ctx) }()
+	l.primary.write(frame(broadcast, etherTest, 1, 60))
+	l.primary.write(frame(group, etherTest, 2, 60))
+	l.primary.send(p, 3)
+	b.wantSeqs(t, 3)
+	stop()
+	must(t, <-ended)
+	l.primary.send(p, 4)
+	if got := b.tryReceive(); got != nil || k.Stats().Replayed != 1 {
+		t.Errorf("after the end the guest got % .40x; %+v", got, k.Stats())
+	}
+}
