@@ -26,6 +26,9 @@
 // all: see account. The counters are read just before the guest is stopped, so what they
 // call taken is in the checkpoint; what it takes in the instant between the two is kept
 // for one checkpoint longer and would be delivered twice. Networks duplicate, that is allowed.
+// What was in the queue when the counting began is in one count and not in the other; so it
+// begins with the first copy of the guest's memory, and that has shown the difference when
+// the copies begin.
 //
 // And a copy goes only when the next checkpoint has been committed too. When the backup
 // commits, the answers exist nowhere but in the primary's output buffer, and when that has
@@ -45,6 +48,13 @@
 // is lost: at bridges that do not learn by themselves, that know VLANs, or whose ports are
 // isolated, and for guests with libvirt's filters. Nothing is heard from other guests on
 // the backup, either: what they send to the old place in that time is lost.
+//
+// # When the guest's process dies, and its host lives
+//
+// Then no link goes down, and the network sends to the old host until it hears from the
+// new one. The tap would be gone with the process, and with it what comes; so the handler
+// has the tap's file open as well. The tap stays, what comes is copied, and the restored
+// guest gets it late.
 //
 // # What is not promised
 //

@@ -9,10 +9,33 @@ import (
 )
 
 const (
-	inputPowerOffs = 10 // with the input handler, and without it
-	udpClients     = 20
-	udpEvery       = 10 * time.Millisecond
+	inputFaults = 10 // of each kind, with the input handler and without it
+	udpClients  = 20
+	udpEvery    = 10 * time.Millisecond
 )
+
+// inputFault is a way for a guest to die.
+type inputFault struct {
+	name string
+	do   func(ctx context.Context, p *pathLab, host string) (time.Time, error)
+	mend func(ctx context.Context, p *pathLab, host string) error
+}
+
+var inputFaultsOf = []inputFault{
+	{"power-off",
+		func(_ context.Context, p *pathLab, host string) (time.Time, error) { return p.Host(host).PowerOff() },
+		func(ctx context.Context, p *pathLab, host string) error { return p.startAgain(ctx, host) }},
+	{"QEMU killed",
+		func(ctx context.Context, p *pathLab, host string) (time.Time, error) {
+			at := time.Now()
+			text, err := p.Host(host).Exec(ctx, "pkill", "-KILL", "-f", "^/usr/bin/qemu-system-x86_64 -name guest=g1")
+			if err != nil {
+				err = fmt.Errorf("%w: %s", err, text)
+			}
+			return at, err
+		},
+		func(context.Context, *pathLab, string) error { return nil }},
+}
 
 // inputRun is one failover.
 type inputRun struct {
@@ -23,7 +46,7 @@ type inputRun struct {
 	replayed, heard float64   // packets given to the restored guest
 }
 
-// inputFailovers is what clients lose when the host loses power, with and without the
+// inputFailovers is what clients lose when the host loses power or QEMU is killed, with and without the
 // input handler, in one lab.
 func inputFailovers(ctx context.Context, r *run) error {
 	p, err := r.lab(ctx, smallMiB)
@@ -39,12 +62,14 @@ func (p *pathLab) inputFailovers(ctx context.Context) error {
 		if text, err := p.Hamgr(ctx, "h1", "protect", "g1", "--input="+in, "--epoch", epoch.String()); err != nil {
 			return fmt.Errorf("%w: %s", err, text)
 		}
-		runs, err := p.powerOffs(ctx, in, uint64(1000*(i+1)))
-		if err != nil {
-			return err
-		}
-		if err := p.addInput(in, runs); err != nil {
-			return err
+		for j, fault := range inputFaultsOf {
+			runs, err := p.inputRuns(ctx, in, fault, uint64(1000*(2*i+j+1)))
+			if err != nil {
+				return err
+			}
+			if err := p.addInput(in, fault.name, runs); err != nil {
+				return err
+			}
 		}
 		g, err := p.protectedAgain(ctx, "h1", 0)
 		if err != nil {
@@ -60,22 +85,22 @@ func (p *pathLab) inputFailovers(ctx context.Context) error {
 	return nil
 }
 
-// powerOffs are with clients of seeds, and so names, that no earlier ones had.
-func (p *pathLab) powerOffs(ctx context.Context, in string, first uint64) (runs []inputRun, err error) {
-	for i := range inputPowerOffs {
-		r, err := p.inputFailover(ctx, first+uint64(i))
+// inputRuns are with clients of seeds, and so names, that no earlier ones had.
+func (p *pathLab) inputRuns(ctx context.Context, in string, fault inputFault, first uint64) (runs []inputRun, err error) {
+	for i := range inputFaults {
+		r, err := p.inputFailover(ctx, fault, first+uint64(i))
 		if err != nil {
 			return nil, err
 		}
-		p.say("input %s, power-off %d of %d: of %d requests %s; TCP outage %.0f ms; %.0f copies and %.0f later packets delivered",
-			in, i+1, inputPowerOffs, r.requests, r.lost, r.outage, r.replayed, r.heard)
+		p.say("input %s, %s %d of %d: of %d requests %s; TCP outage %.0f ms; %.0f copies and %.0f later packets delivered",
+			in, fault.name, i+1, inputFaults, r.requests, r.lost, r.outage, r.replayed, r.heard)
 		runs = append(runs, r)
 	}
 	return runs, nil
 }
 
-// inputFailover powers off the host that g1 runs on, and starts it again.
-func (p *pathLab) inputFailover(ctx context.Context, seed uint64) (r inputRun, err error) {
+// inputFailover has g1 die where it runs, and mends that.
+func (p *pathLab) inputFailover(ctx context.Context, fault inputFault, seed uint64) (r inputRun, err error) {
 	g, err := p.protectedAgain(ctx, "h1", 0)
 	if err != nil {
 		return r, err
@@ -92,7 +117,7 @@ func (p *pathLab) inputFailover(ctx context.Context, seed uint64) (r inputRun, e
 	if err := wait(ctx, settle); err != nil {
 		return r, err
 	}
-	at, err := p.Host(g.Primary).PowerOff()
+	at, err := fault.do(ctx, p, g.Primary)
 	if err != nil {
 		return r, err
 	}
@@ -123,10 +148,10 @@ func (p *pathLab) inputFailover(ctx context.Context, seed uint64) (r inputRun, e
 	if now.Stats != nil {
 		r.replayed, r.heard = float64(now.Stats.InputReplayed), float64(now.Stats.InputHeard)
 	}
-	return r, p.startAgain(ctx, g.Primary)
+	return r, fault.mend(ctx, p, g.Primary)
 }
 
-func (p *pathLab) addInput(in string, runs []inputRun) error {
+func (p *pathLab) addInput(in, fault string, runs []inputRun) error {
 	sum := map[string]float64{}
 	var worst float64
 	var outages, latency, replayed, heard []float64
@@ -144,15 +169,15 @@ func (p *pathLab) addInput(in string, runs []inputRun) error {
 		replayed, heard = append(replayed, r.replayed), append(heard, r.heard)
 	}
 	sum["latency_ms_p50"], sum["copies_delivered_p50"], sum["later_packets_delivered_p50"] = median(latency), median(replayed), median(heard)
-	f := Figure{Name: "UDP requests lost over a failover, worst, input handler " + in, Value: worst, Unit: "requests", Samples: len(runs), Parts: sum,
-		How: fmt.Sprintf("%d clients, each with one request under way, and on the average %d ms between an answer and the next request; lost: no answer in 3 s. The switch finds out at once that the host is gone. Parts are sums over all power-offs; latency while nothing fails", udpClients, udpEvery.Milliseconds())}
+	f := Figure{Name: fmt.Sprintf("UDP requests lost over a failover, worst, %s, input handler %s", fault, in), Value: worst, Unit: "requests", Samples: len(runs), Parts: sum,
+		How: fmt.Sprintf("%d clients, each with one request under way, and on the average %d ms between an answer and the next request; lost: no answer in 3 s. The switch finds out at once that the host is gone. Parts are sums over all failovers; latency while nothing fails", udpClients, udpEvery.Milliseconds())}
 	if in == "on" {
 		f.Target = AtMost(0)
 	}
 	if err := p.Add(f); err != nil {
 		return err
 	}
-	return p.Add(Figure{Name: "outage over TCP, median, input handler " + in, Value: median(outages), Unit: "ms", Samples: len(outages),
+	return p.Add(Figure{Name: fmt.Sprintf("outage over TCP, median, %s, input handler %s", fault, in), Value: median(outages), Unit: "ms", Samples: len(outages),
 		Parts: map[string]float64{"min": quantile(outages, 0), "max": quantile(outages, 1)},
-		How:   "longest time between two answers on one TCP connection, in the same power-offs"})
+		How:   "longest time between two answers on one TCP connection, in the same failovers"})
 }
