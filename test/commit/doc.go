@@ -36,9 +36,9 @@
 //
 //   - It reached nobody who could keep it. It was under way to a host whose link was down, or
 //     was being cut as the host lost power (later ones the switch floods, and the backup
-//     hears them). It went to a host that lives, and whose QEMU had died, before the network
-//     had seen that NIC elsewhere; or, from the restore on, to a host that was given up and
-//     lives. It went to a primary that was cut off from its backup, and then lost the guest:
+//     hears them). From the restore on, and until the network had seen that NIC elsewhere, it
+//     went to a host that was given up and lives; but not to one where only QEMU had died,
+//     which copies it. It went to a primary that was cut off from its backup, and then lost the guest:
 //     the copies took the link that was down.
 //   - The guest answered, and the answer was lost by a link that was down, or held by an agent
 //     that died: that drops it (I6), while the guest lives and need not answer again.
@@ -53,8 +53,8 @@
 //     queued for it: QEMU throws away one packet of each NIC there.
 //
 // So a gap is: what came while QEMU stopped the guest for a checkpoint; what a dead host had
-// and no checkpoint contains; what the switch flooded until the guest ran again; what was
-// held when the backup died, or was cut off. Of a request that was sent k times as many
+// and no checkpoint contains; what the switch flooded until the guest ran again; what it sent to
+// where QEMU had died; what was held when the backup died, or was cut off. Of a request that was sent k times as many
 // answers may be missing as there were transmissions in those times: which one an answer
 // belongs to cannot be told.
 package commit

@@ -25,13 +25,13 @@ func (c *checker) nobody() (out []window) {
 			out = append(out, window{"", from.Add(-c.Way), until})
 		case f.What == LinkDown || f.What == PowerOff:
 			out = append(out, window{"", from, until})
-		case f.What == GuestKilled || c.movedAfter(f):
+		case f.What != GuestKilled && c.movedAfter(f):
 			out = append(out, c.untilSeen(f.Host, from)...)
 		}
 	}
 	for host, o := range c.timeline.hosts { // a host that was given up, and lives
 		for _, e := range c.timeline.events {
-			if e.Kind == trace.Restored && o.find(e) >= 0 && !c.off(host, e.Time) {
+			if e.Kind == trace.Restored && o.find(e) >= 0 && !c.died(host, e.Time) {
 				out = append(out, c.untilSeen(host, e.Time.Add(-c.Way))...)
 			}
 		}
@@ -39,10 +39,11 @@ func (c *checker) nobody() (out []window) {
 	return out
 }
 
-// off says that a host had lost power, and not run again before an instant.
-func (c *checker) off(host string, at time.Time) bool {
+// died says that a host had lost power, or the guest there its QEMU, and the guest had not
+// been there again before an instant.
+func (c *checker) died(host string, at time.Time) bool {
 	return slices.ContainsFunc(c.Faults, func(f Fault) bool {
-		return f.What == PowerOff && f.Host == host && f.From.Before(at) && !c.timeline.had(host, f.Until.Add(c.Answer), at)
+		return (f.What == PowerOff || f.What == GuestKilled) && f.Host == host && f.From.Before(at) && !c.timeline.had(host, f.Until.Add(c.Answer), at)
 	})
 }
 
