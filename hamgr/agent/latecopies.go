@@ -8,7 +8,7 @@ import (
 	"github.com/hamgr/hamgr/hamgr/core"
 )
 
-// A QEMU may die and its host live. Then the network goes on to send here what is for the
+// A QEMU may die and its host live, or the guest be handed over. Then the network goes on to send here what is for the
 // guest until it has learned where the guest was restored, and the input handler goes on to
 // copy it (input.Mirror.Outlive).
 
@@ -25,7 +25,7 @@ type lateCopies struct {
 	timer *time.Timer // that stops them
 }
 
-// copyOn has the input of a guest that has died copied beyond the session's end.
+// copyOn has the input of a guest that is no more here copied beyond the session's end.
 func (s *session) copyOn() {
 	m, log := s.mirror, s.p.log
 	if m == nil {
@@ -49,7 +49,7 @@ func (p *primary) stopCopying() {
 	}
 }
 
-// seeOff waits until the guest that has died here runs elsewhere and the network knows it, and
+// seeOff waits until the guest that is no more here runs elsewhere and the network knows it, and
 // stops copying.
 func (p *primary) seeOff(ctx context.Context) {
 	if p.late == nil {

@@ -105,6 +105,7 @@ func (p *primary) session(parent context.Context, o core.Protection) error {
 	err = s.epochs(ctx)
 	switch cause := why(ctx, err); {
 	case errors.Is(err, errMoved):
+		s.copyOn()
 		return err
 	case errors.Is(cause, errHung) && p.isProtected():
 		s.copyOn()
