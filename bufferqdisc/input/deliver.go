@@ -64,43 +64,42 @@ func (l *lane) pass(ctx context.Context, s *KeeperStats) error {
 		if len(copies)+len(heard) == 0 || err != nil {
 			return err
 		}
-		n, err := l.hold.putAll(ctx, copies)
-		s.Replayed += uint64(n)
-		s.Undelivered += uint64(len(copies) - n)
-		if err == nil {
-			n, err = l.hold.putAll(ctx, heard)
-		} else {
-			n = 0
-		}
-		s.Heard += uint64(n)
-		s.Undelivered += uint64(len(heard) - n)
-		if err != nil {
+		if err := l.give(ctx, s, copies, heard); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// late gives the guest copies that come when live traffic flows already, until ctx ends: of
+// late gives the guest what comes when live traffic flows already, until ctx ends: copies of
 // what was sent to where it was. What is sent to many it gets live.
 func (l *lane) late(ctx context.Context) (s KeeperStats, err error) {
 	if l.hold == nil || l.hold.send < 0 {
 		return s, nil
 	}
-	for pause(ctx) {
-		copies, _, err := l.take()
-		if err != nil {
-			return s, err
-		}
-		copies = slices.DeleteFunc(copies, func(p packet) bool { return toMany(p.data[vnetSize:]) })
-		n, err := l.hold.putAll(ctx, copies)
-		s.Replayed += uint64(n)
-		s.Undelivered += uint64(len(copies) - n)
-		if err != nil {
-			return s, err
+	for err == nil && pause(ctx) {
+		var copies, heard []packet
+		if copies, heard, err = l.take(); err == nil {
+			copies = slices.DeleteFunc(copies, func(p packet) bool { return toMany(p.data[vnetSize:]) })
+			err = l.give(ctx, &s, copies, heard)
 		}
 	}
-	return s, nil
+	return s, err
+}
+
+// give counts what the guest got, and after an error what it did not.
+func (l *lane) give(ctx context.Context, s *KeeperStats, copies, heard []packet) error {
+	n, err := l.hold.putAll(ctx, copies)
+	s.Replayed += uint64(n)
+	s.Undelivered += uint64(len(copies) - n)
+	if err == nil {
+		n, err = l.hold.putAll(ctx, heard)
+	} else {
+		n = 0
+	}
+	s.Heard += uint64(n)
+	s.Undelivered += uint64(len(heard) - n)
+	return err
 }
 
 // toMany says that a frame is for a group or for all (IEEE 802).
