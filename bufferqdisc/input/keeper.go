@@ -33,7 +33,7 @@ type Keeper struct {
 	name  string
 	lanes []*lane
 
-	work   sync.Mutex // Attend, Deliver and Close: one at a time; guards h and closed
+	work   sync.Mutex // Attend, Deliver, Late and Close: one at a time; guards h and closed
 	h      kernel
 	closed bool
 
@@ -139,7 +139,7 @@ func (k *Keeper) Deliver(ctx context.Context, running <-chan struct{}) error {
 }
 
 // Late gives the guest, after Deliver, the copies that still come, until ctx ends: where the
-// guest's process alone died, the network sends to its host until it has learned better.
+// guest's process alone has ended, the network sends to its host until it has learned better.
 func (k *Keeper) Late(ctx context.Context) error {
 	return k.each(func(l *lane) (KeeperStats, error) { return l.late(ctx) })
 }
@@ -182,7 +182,7 @@ func (k *Keeper) Stats() KeeperStats {
 }
 
 // Close drops what is kept; a tap that is held lets live traffic pass. It may be called
-// again, and waits for a Deliver under way.
+// again, and waits for a Deliver or Late under way.
 func (k *Keeper) Close() error {
 	k.work.Lock()
 	defer k.work.Unlock()

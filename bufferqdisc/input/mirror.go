@@ -10,11 +10,12 @@ import (
 
 // MirrorConfig names what to copy and where to.
 type MirrorConfig struct {
-	Name  string     // the guest, for messages
-	Taps  []string   // its network devices on this host
-	To    netip.Addr // the backup
-	Ports [][]uint16 // what the backup's Keeper offers for each tap
-	PID   int        // of the process that has the taps open, see Outlive; 0: not known
+	Name  string          // the guest, for messages
+	Taps  []string        // its network devices on this host
+	To    netip.Addr      // the backup
+	Ports [][]uint16      // what the backup's Keeper offers for each tap
+	PID   int             // of the process that has the taps open, see Outlive; 0: not known
+	Ended <-chan struct{} // closed when it has ended: then nobody reads from them; nil: not known
 
 	dial dialer // by tests
 }
@@ -27,6 +28,7 @@ type Mirror struct {
 	mu       sync.Mutex // guards all
 	h        kernel
 	pid      int
+	ended    <-chan struct{}
 	sources  []*source
 	patience time.Duration // of the next Pause
 	last     MirrorStats   // of before the end
@@ -53,13 +55,14 @@ func newMirror(c MirrorConfig) (_ *Mirror, err error) {
 	if len(c.Ports) != len(c.Taps) {
 		return nil, fmt.Errorf("the guest has %d NICs here, and the backup listens for %d", len(c.Taps), len(c.Ports))
 	}
-	m := &Mirror{patience: drainFor, pid: c.PID}
+	m := &Mirror{patience: drainFor, pid: c.PID, ended: c.Ended}
 	if m.h, err = c.dial.open(); err != nil {
 		return nil, err
 	}
 	for i, name := range c.Taps {
 		s, err := openSource(m.h, name, c.Ports[i], c.To.Unmap())
 		if s != nil {
+			s.ended = c.Ended
 			m.sources = append(m.sources, s)
 		}
 		if err != nil {
@@ -127,11 +130,15 @@ func (m *Mirror) Start() error {
 
 // Outlive has the taps stay until Close, should the guest's process die: what comes for the
 // guest is copied until then, and not dropped. An error says that it will not be, and that
-// of some taps it may be; all else is as ever.
+// of some taps it may be; all else is as ever. Open vSwitch has its own mind: libvirt takes
+// the port out of it.
 func (m *Mirror) Outlive() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.pid == 0 || m.closed {
+	if m.pid == 0 {
+		return errors.New("the guest's process is not known")
+	}
+	if m.closed {
 		return nil
 	}
 	var errs []error

@@ -29,7 +29,22 @@ func outlive(pid int, tap string) (fd int, err error) {
 	if fd, err = unix.PidfdGetfd(p, theirs, 0); err != nil {
 		return -1, fmt.Errorf("the file of %s in process %d: %w", tap, pid, err)
 	}
+	if name, err := interfaceOf(fd); err != nil || name != tap { // closed meanwhile, and another opened
+		unix.Close(fd)
+		return -1, fmt.Errorf("process %d does not have %s open any more", pid, tap)
+	}
 	return fd, nil
+}
+
+func interfaceOf(fd int) (string, error) {
+	req, err := unix.NewIfreq("")
+	if err == nil {
+		err = unix.IoctlIfreq(fd, unix.TUNGETIFF, req)
+	}
+	if err != nil {
+		return "", err
+	}
+	return req.Name(), nil
 }
 
 // findTap is the number of a tap's file in a process, by its /proc directory: the kernel says

@@ -25,6 +25,21 @@ const (
 // ErrQueued: the guest has not taken all of what came before a Pause.
 var ErrQueued = errors.New("packets are still in the tap's queue")
 
+// deadline is when not to wait any more for a guest that takes what it is sent.
+type deadline struct {
+	at    time.Time
+	ended <-chan struct{} // its process has
+}
+
+func (d deadline) over() bool {
+	select {
+	case <-d.ended:
+		return true
+	default:
+		return time.Now().After(d.at)
+	}
+}
+
 // Pause has what comes for the guest wait, for at most that long, until Resume; it is
 // copied to the backup all the same. While QEMU stops a guest it takes a packet in that it
 // then throws away (net/net.c in its sources, net_vm_change_state_handler): one for each
@@ -41,7 +56,7 @@ func (m *Mirror) Pause(limit time.Duration) error {
 	for _, s := range m.sources {
 		errs = append(errs, s.copier.wait(limit))
 	}
-	end := time.Now().Add(m.patience)
+	end := deadline{time.Now().Add(m.patience), m.ended}
 	var err error
 	for _, s := range m.sources {
 		err = errors.Join(err, s.drain(m.h, end))
@@ -56,7 +71,7 @@ func (m *Mirror) Pause(limit time.Duration) error {
 
 // drain returns when the guest has taken what had entered its tap's queue when new packets
 // began to wait. One on its way then does either; a later look knows.
-func (s *source) drain(h kernel, end time.Time) error {
+func (s *source) drain(h kernel, end deadline) error {
 	queued := uint64(math.MaxUint64)
 	for wait := drainFirst; s.account != nil; wait = min(2*wait, drainEvery) {
 		if err := s.look(h); err != nil {
@@ -66,7 +81,7 @@ func (s *source) drain(h kernel, end time.Time) error {
 		if s.account.taken >= queued {
 			return nil
 		}
-		if time.Now().After(end) {
+		if end.over() {
 			return fmt.Errorf("%w: %s", ErrQueued, s.tap.Name)
 		}
 		time.Sleep(wait)
@@ -84,7 +99,7 @@ func (m *Mirror) Resume() {
 }
 
 func (m *Mirror) resumeLocked() {
-	until := time.Now().Add(m.patience)
+	until := deadline{time.Now().Add(m.patience), m.ended}
 	for _, s := range m.sources {
 		// In order, but for what comes when the last round is over: it may never end.
 		for range letGoRounds {
@@ -99,7 +114,7 @@ func (m *Mirror) resumeLocked() {
 
 // letGoRest is for when no more packets begin to wait. One may be on its way to the others
 // still; one that never comes there was too much for the device's queue.
-func (s *source) letGoRest(until time.Time) {
+func (s *source) letGoRest(until deadline) {
 	for range letGoRounds {
 		s.letGo(until, drainLimit)
 		if s.stillWaiting() == 0 {
@@ -115,13 +130,13 @@ func (s *source) stillWaiting() uint64 { return uint64(max(0, int64(s.copier.hel
 // letGo hands on what waits, up to a number of packets. A long wait fills more than the
 // tap's queue: it has until then to be read. What does not fit it after that is dropped, as
 // it would have been without waiting; the tap counts it, and each try before.
-func (s *source) letGo(until time.Time, packets uint64) {
+func (s *source) letGo(until deadline, packets uint64) {
 	s.waiting.raw.Control(func(fd uintptr) {
 		each(int(fd), int(min(packets, drainLimit)), s.buf, func(packet []byte) {
 			s.went++ // first: what enters the queue must not be called waiting
 			for {
 				_, err := unix.Write(s.send, packet)
-				if err != unix.ENOBUFS && err != unix.EAGAIN || time.Now().After(until) {
+				if err != unix.ENOBUFS && err != unix.EAGAIN || until.over() {
 					return
 				}
 				if err == unix.ENOBUFS {

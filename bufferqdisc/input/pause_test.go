@@ -95,6 +95,31 @@ func TestPauseWaitsForTheQueue(t *testing.T) {
 	}
 }
 
+// TestPauseOfTheDead: nothing waits for a guest whose process has ended.
+func TestPauseOfTheDead(t *testing.T) {
+	l := newLab(t, 1, false)
+	ended := make(chan struct{})
+	k := l.keep(Config{})
+	m, err := NewMirror(MirrorConfig{Name: "guest", Taps: l.primary.taps(), To: l.backup.addr, Ports: k.Ports(), Ended: ended})
+	must(t, err)
+	must(t, m.Start())
+	m.patience = time.Hour
+	l.primary.send(l.primary.guests[0], 1)
+	paused := make(chan error)
+	go func() { paused <- m.Pause(time.Minute) }()
+	const packets = 1500 // the queue has room for 1000
+	for s := range uint32(packets) {
+		l.primary.send(l.primary.guests[0], s)
+	}
+	close(ended)
+	if err := <-paused; !errors.Is(err, ErrQueued) {
+		t.Error(err)
+	}
+	m.patience = time.Hour
+	m.Resume()
+	must(t, m.Close())
+}
+
 // TestLongPause: more than fits the tap's queue has waited, and a guest that reads gets it.
 func TestLongPause(t *testing.T) {
 	l := newLab(t, 1, false)

@@ -19,10 +19,11 @@ type source struct {
 	send    int // packet socket on the tap, past its filters
 	file    int // the tap's own, see outlive
 	copier  *copier
-	account *account // nil until Count
-	went    uint64   // of the copier's held, those that were let go
-	retried uint64   // writes of them that the tap counts as dropped packets
-	buf     []byte   // of one of them
+	account *account        // nil until Count
+	went    uint64          // of the copier's held, those that were let go
+	retried uint64          // writes of them that the tap counts as dropped packets
+	buf     []byte          // of one of them
+	ended   <-chan struct{} // the Mirror's
 }
 
 // openSource readies a tap; what it returns with an error is to be closed, or nil.
@@ -89,7 +90,7 @@ func (s *source) close(h kernel) error {
 	errs := []error{removeDevice(h, s.tunnel.Attrs().Name)}
 	if s.copier != nil {
 		s.copier.goOn()
-		s.letGoRest(time.Now().Add(drainFor))
+		s.letGoRest(deadline{time.Now().Add(drainFor), s.ended})
 		errs = append(errs, s.copier.close())
 	}
 	if s.send >= 0 {

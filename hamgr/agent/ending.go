@@ -219,6 +219,14 @@ func (p *primary) watchQEMU(pid int) (err error) {
 	return err
 }
 
+// qemuEnded is closed when the QEMU of the session has ended; nil: that is not known.
+func (p *primary) qemuEnded() <-chan struct{} {
+	if p.qemu == nil {
+		return nil
+	}
+	return p.qemu.Ended()
+}
+
 func (p *primary) forgetQEMU() {
 	if p.qemu != nil {
 		p.qemu.Close()

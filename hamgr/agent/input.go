@@ -25,7 +25,7 @@ func (s *session) copyInput(a wire.Accepted, backup net.Addr) {
 	}
 	err := fmt.Errorf("%s keeps no copies, see its log", s.order.Backup)
 	if len(a.InputPorts) > 0 {
-		s.mirror, err = input.NewMirror(input.MirrorConfig{Name: s.order.Domain, Taps: taps(s.info), To: hostOf(backup), Ports: a.InputPorts, PID: s.info.PID})
+		s.mirror, err = input.NewMirror(input.MirrorConfig{Name: s.order.Domain, Taps: taps(s.info), To: hostOf(backup), Ports: a.InputPorts, PID: s.info.PID, Ended: s.p.qemuEnded()})
 	}
 	if err == nil {
 		err = s.mirror.Count()
@@ -34,9 +34,20 @@ func (s *session) copyInput(a wire.Accepted, backup net.Addr) {
 		s.noInput(err)
 		return
 	}
-	if err := s.mirror.Outlive(); err != nil {
+	if err := s.outlive(); err != nil {
 		s.p.log.Info("should QEMU die, what comes for the guest until it is restored is lost", "err", err)
 	}
+}
+
+// outlive is for taps whose packets nobody has to keep from the guest: libvirt takes its
+// filters off when QEMU ends.
+func (s *session) outlive() error {
+	for _, n := range s.info.NICs {
+		if n.Filtered {
+			return fmt.Errorf("%s has libvirt's filters", n.Tap)
+		}
+	}
+	return s.mirror.Outlive()
 }
 
 func (s *session) noInput(err error) {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/input"
@@ -60,8 +61,12 @@ func (b *backup) committed(epoch uint64) wire.Committed {
 	return c
 }
 
+// lateFor is for how long after live traffic flows copies of the guest's input may still
+// come: the network has had the third announcement of the guest (domain.Announce) by then.
+const lateFor = 300 * time.Millisecond
+
 // deliverInput gives the guest that is being restored its input once it is running; done
-// is closed when live traffic flows. It ends with ctx.
+// is closed when no more copies come. It ends with ctx.
 func (b *backup) deliverInput(ctx context.Context, running <-chan struct{}) (done chan struct{}) {
 	done = make(chan struct{})
 	if b.keeper == nil {
@@ -70,31 +75,27 @@ func (b *backup) deliverInput(ctx context.Context, running <-chan struct{}) (don
 	}
 	b.agent.background.Go(func() {
 		defer close(done)
-		b.tellDelivered(b.keeper.Deliver(ctx, running))
+		defer b.closeKeeper()
+		err := b.keeper.Deliver(ctx, running)
 		late, stop := context.WithTimeout(ctx, lateFor)
 		defer stop()
-		if err := b.keeper.Late(late); err != nil && late.Err() == nil {
-			b.log.Warn("the guest may not have got the last of its input", "err", err)
-		}
-		b.tellDelivered(nil)
-		b.closeKeeper()
+		b.tellDelivered(errors.Join(err, b.keeper.Late(late)))
 	})
 	return done
 }
 
-// lateFor is for how long after a guest's restore copies of its input may still come: longer
-// than it takes to be announced on the network.
-const lateFor = 300 * time.Millisecond
-
 func (b *backup) tellDelivered(err error) {
-	s := b.keeper.Stats()
+	a, s := b.agent, b.keeper.Stats()
 	if err != nil {
 		b.log.Warn("the guest did not get all of its input", "lost", s.Undelivered, "err", err)
 	}
 	b.log.Info("input delivered", "copies", s.Replayed, "live", s.Heard, "dropped", s.Dropped, "missing", s.Missing)
-	b.agent.mu.Lock()
-	defer b.agent.mu.Unlock()
-	b.agent.delivered[b.hello.Domain] = s
+	if _, protected := a.cluster.State().Protections[b.hello.Domain]; !protected {
+		return // any more
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.delivered[b.hello.Domain] = s
 }
 
 func (b *backup) closeKeeper() {

@@ -15,8 +15,9 @@ import (
 const (
 	// lateMost bounds for how long it does, whatever becomes of the guest.
 	lateMost = 2 * time.Second
-	// announcedAfter is how long after the guest's restore the network has learned that.
-	announcedAfter = 100 * time.Millisecond
+	// announcedAfter is how long after the guest's restore the network has had the third
+	// announcement of that (domain.Announce).
+	announcedAfter = 250 * time.Millisecond
 )
 
 // lateCopies end by themselves, or are stopped.

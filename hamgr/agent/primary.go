@@ -44,7 +44,7 @@ type primary struct {
 	started uint64
 	qemu    *detector.Process // of the guest in the last session; nil: there was none
 	stuck   bool              // it did not leave that when it was to
-	late    *lateCopies       // of what comes for it although it has died; nil: there are none
+	late    *lateCopies       // of what comes for it although it is no more here; nil: there are none
 }
 
 func newPrimary(a *Agent, p core.Protection, adopt bool) *primary {
@@ -260,11 +260,12 @@ func (p *primary) tell(ctx context.Context, c core.Command) {
 func (p *primary) fence(ctx context.Context) {
 	p.log.Warn("fenced: another node owns the guest")
 	p.abandon()
-	defer p.seeOff(ctx)
 	info, err := p.agent.host.Lookup(ctx, p.domain)
 	if errors.Is(err, domain.ErrNoDomain) || err == nil && !info.Running() {
+		p.seeOff(ctx)
 		return
 	}
+	p.stopCopying() // it would take the cut off
 	p.agent.cutInput(taps(info))
 	if err := bufferqdisc.Drop(taps(info)); err != nil {
 		p.log.Error("what an earlier agent held for the fenced copy is held still", "err", err)

@@ -112,7 +112,9 @@ func (p *primary) session(parent context.Context, o core.Protection) error {
 		p.endHung(info.PID)
 		return cause
 	case errors.Is(cause, errDied), errors.Is(cause, colo.ErrTruncated) && endsWithin(parent, p.qemu, dyingSoon):
-		s.copyOn()
+		if p.isProtected() {
+			s.copyOn()
+		}
 		p.reportEnd(parent, o.Generation, cause) // now: to clear up takes the kernel 50 ms and more
 		return cause                             // there is nobody to take out of it
 	default:
