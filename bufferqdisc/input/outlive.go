@@ -2,6 +2,7 @@ package input
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,51 +23,38 @@ func outlive(pid int, tap string) (fd int, err error) {
 		return -1, fmt.Errorf("process %d, which has %s open: %w", pid, tap, err)
 	}
 	defer unix.Close(p)
-	theirs, err := findTap(fmt.Sprintf("/proc/%d", pid), tap)
-	if err != nil {
-		return -1, err
-	}
-	if fd, err = unix.PidfdGetfd(p, theirs, 0); err != nil {
-		return -1, fmt.Errorf("the file of %s in process %d: %w", tap, pid, err)
-	}
-	if name, err := interfaceOf(fd); err != nil || name != tap { // closed meanwhile, and another opened
-		unix.Close(fd)
-		return -1, fmt.Errorf("process %d does not have %s open any more", pid, tap)
-	}
-	return fd, nil
-}
-
-func interfaceOf(fd int) (string, error) {
-	req, err := unix.NewIfreq("")
-	if err == nil {
-		err = unix.IoctlIfreq(fd, unix.TUNGETIFF, req)
-	}
-	if err != nil {
-		return "", err
-	}
-	return req.Name(), nil
-}
-
-// findTap is the number of a tap's file in a process, by its /proc directory: the kernel says
-// there which interface a file of /dev/net/tun is (drivers/net/tun.c, tun_chr_show_fdinfo).
-func findTap(proc, tap string) (int, error) {
+	proc := fmt.Sprintf("/proc/%d", pid)
 	files, err := os.ReadDir(filepath.Join(proc, "fd"))
 	if err != nil {
 		return -1, err
 	}
 	for _, f := range files {
-		if to, _ := os.Readlink(filepath.Join(proc, "fd", f.Name())); to != "/dev/net/tun" {
+		if !looksLike(proc, f.Name(), tap) {
 			continue
 		}
-		if isTap(filepath.Join(proc, "fdinfo", f.Name()), tap) {
-			return strconv.Atoi(f.Name())
+		theirs, err := strconv.Atoi(f.Name())
+		if err != nil {
+			return -1, err
 		}
+		fd, err := unix.PidfdGetfd(p, theirs, 0)
+		if err != nil {
+			return -1, fmt.Errorf("the file of %s in process %d: %w", tap, pid, err)
+		}
+		if isTap(fd, tap) == nil {
+			return fd, nil
+		}
+		unix.Close(fd)
 	}
-	return -1, fmt.Errorf("%s does not have %s open", proc, tap)
+	return -1, fmt.Errorf("process %d does not have %s open", pid, tap)
 }
 
-func isTap(fdinfo, tap string) bool {
-	f, err := os.Open(fdinfo)
+// looksLike says that a file of a process, by its /proc directory, is one of /dev/net/tun for
+// an interface of that name (drivers/net/tun.c, tun_chr_show_fdinfo).
+func looksLike(proc, file, tap string) bool {
+	if to, _ := os.Readlink(filepath.Join(proc, "fd", file)); to != "/dev/net/tun" {
+		return false
+	}
+	f, err := os.Open(filepath.Join(proc, "fdinfo", file))
 	if err != nil { // closed meanwhile
 		return false
 	}
@@ -77,4 +65,29 @@ func isTap(fdinfo, tap string) bool {
 		}
 	}
 	return false
+}
+
+// isTap is no error for a file of the tap of that name in this network namespace: the process
+// may have opened another file meanwhile, and have one of that name elsewhere.
+func isTap(fd int, tap string) error {
+	req, err := unix.NewIfreq("")
+	if err != nil {
+		return err
+	}
+	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, req); err != nil {
+		return err
+	}
+	ns, err := unix.IoctlRetInt(fd, unix.TUNGETDEVNETNS)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(ns)
+	var its, ours unix.Stat_t
+	if err := errors.Join(unix.Fstat(ns, &its), unix.Stat("/proc/thread-self/ns/net", &ours)); err != nil {
+		return err
+	}
+	if req.Name() != tap || its.Ino != ours.Ino {
+		return errors.New("not the tap")
+	}
+	return nil
 }
