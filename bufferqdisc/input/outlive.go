@@ -1,13 +1,11 @@
 package input
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,13 +21,13 @@ func outlive(pid int, tap string) (fd int, err error) {
 		return -1, fmt.Errorf("process %d, which has %s open: %w", pid, tap, err)
 	}
 	defer unix.Close(p)
-	proc := fmt.Sprintf("/proc/%d", pid)
-	files, err := os.ReadDir(filepath.Join(proc, "fd"))
+	proc := fmt.Sprintf("/proc/%d/fd", pid)
+	files, err := os.ReadDir(proc)
 	if err != nil {
 		return -1, err
 	}
 	for _, f := range files {
-		if !looksLike(proc, f.Name(), tap) {
+		if to, _ := os.Readlink(filepath.Join(proc, f.Name())); to != "/dev/net/tun" {
 			continue
 		}
 		theirs, err := strconv.Atoi(f.Name())
@@ -40,7 +38,7 @@ func outlive(pid int, tap string) (fd int, err error) {
 		if err != nil {
 			return -1, fmt.Errorf("the file of %s in process %d: %w", tap, pid, err)
 		}
-		if isTap(fd, tap) == nil {
+		if isTap(fd, tap) {
 			return fd, nil
 		}
 		unix.Close(fd)
@@ -48,46 +46,19 @@ func outlive(pid int, tap string) (fd int, err error) {
 	return -1, fmt.Errorf("process %d does not have %s open", pid, tap)
 }
 
-// looksLike says that a file of a process, by its /proc directory, is one of /dev/net/tun for
-// an interface of that name (drivers/net/tun.c, tun_chr_show_fdinfo).
-func looksLike(proc, file, tap string) bool {
-	if to, _ := os.Readlink(filepath.Join(proc, "fd", file)); to != "/dev/net/tun" {
-		return false
-	}
-	f, err := os.Open(filepath.Join(proc, "fdinfo", file))
-	if err != nil { // closed meanwhile
-		return false
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if name, ok := strings.CutPrefix(lines.Text(), "iff:"); ok {
-			return strings.TrimSpace(name) == tap
-		}
-	}
-	return false
-}
-
-// isTap is no error for a file of the tap of that name in this network namespace: the process
-// may have opened another file meanwhile, and have one of that name elsewhere.
-func isTap(fd int, tap string) error {
+// isTap says that a file is of the tap of that name in this network namespace; a process may
+// have one of that name elsewhere.
+func isTap(fd int, tap string) bool {
 	req, err := unix.NewIfreq("")
-	if err != nil {
-		return err
-	}
-	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, req); err != nil {
-		return err
+	if err != nil || unix.IoctlIfreq(fd, unix.TUNGETIFF, req) != nil || req.Name() != tap {
+		return false
 	}
 	ns, err := unix.IoctlRetInt(fd, unix.TUNGETDEVNETNS)
 	if err != nil {
-		return err
+		return false
 	}
 	defer unix.Close(ns)
 	var its, ours unix.Stat_t
-	if err := errors.Join(unix.Fstat(ns, &its), unix.Stat("/proc/thread-self/ns/net", &ours)); err != nil {
-		return err
-	}
-	if req.Name() != tap || its.Ino != ours.Ino {
-		return errors.New("not the tap")
-	}
-	return nil
+	err = errors.Join(unix.Fstat(ns, &its), unix.Stat("/proc/thread-self/ns/net", &ours))
+	return err == nil && its.Ino == ours.Ino
 }

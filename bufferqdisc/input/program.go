@@ -29,10 +29,10 @@ const (
 )
 
 // copyProgram clones each packet to the tunnel, or before there are to be copies counts it
-// only, counts what could not be cloned, and is otherwise not there, but for times in which packets go to the waiting device instead and
-// are counted, before they are there: see holdProgram. What bears the mark came out of a
-// tunnel of ours and was flooded back by a bridge that carries both networks: to copy it
-// again would never end.
+// only, counts what could not be cloned, and is otherwise not there, but for times in which
+// packets go to the waiting device instead and are counted, before they are there: see
+// holdProgram. What bears the mark came out of a tunnel of ours and was flooded back by a
+// bridge that carries both networks: to copy it again would never end.
 func copyProgram(tunnel, waiting, shared int, mark uint32) asm.Instructions {
 	return append(asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),

@@ -170,7 +170,7 @@ func (p *pathLab) addInput(in, fault string, runs []inputRun) error {
 	}
 	sum["latency_ms_p50"], sum["copies_delivered_p50"], sum["later_packets_delivered_p50"] = median(latency), median(replayed), median(heard)
 	f := Figure{Name: fmt.Sprintf("UDP requests lost over a failover, worst, %s, input handler %s", fault, in), Value: worst, Unit: "requests", Samples: len(runs), Parts: sum,
-		How: fmt.Sprintf("%d clients, each with one request under way, and on the average %d ms between an answer and the next request; lost: no answer in 3 s. The switch finds out at once that the host is gone. Parts are sums over all failovers; latency while nothing fails", udpClients, udpEvery.Milliseconds())}
+		How: fmt.Sprintf("%d clients, each with one request under way, and on the average %d ms between an answer and the next request; lost: no answer in 3 s. Of a power-off the switch knows at once, of a killed QEMU when the guest is announced. Parts are sums over all failovers; latency while nothing fails", udpClients, udpEvery.Milliseconds())}
 	if in == "on" {
 		f.Target = AtMost(0)
 	}
