@@ -46,6 +46,22 @@ func devNull(t *testing.T) int {
 	return int(f.Fd())
 }
 
+// TestOutliveHere: of two taps of one name that a process has, it is the one of this host.
+func TestOutliveHere(t *testing.T) {
+	l := newLab(t, 1, false)
+	for _, h := range []*host{l.backup, l.primary} {
+		h.enter()
+		fd, err := outlive(os.Getpid(), h.guests[0].name)
+		must(t, err)
+		t.Cleanup(func() { unix.Close(fd) })
+	}
+	for _, h := range []*host{l.backup, l.primary} {
+		h.enter()
+		must(t, unix.Dup3(devNull(t), h.guests[0].fd, unix.O_CLOEXEC)) // the lab closes it
+		byName(t, h.guests[0].name)
+	}
+}
+
 // TestOutliveNobody: a process that does not have the tap open, or is gone, is an error, and
 // the copies are made all the same.
 func TestOutliveNobody(t *testing.T) {
