@@ -292,6 +292,10 @@ func TestStatus(t *testing.T) {
 	n.want(t, 0, "DOMAIN  PRIMARY  BACKUP  PHASE      GEN  EPOCH  PAUSE  DIRTY  HELD  FOR\nweb1    h1       h2      protected  4    25ms   1.5ms  77     3     0s\n", "", "status")
 	n.want(t, 0, "25 % of all were zero", "", "status", "web1")
 	n.want(t, 0, `"generation": 4`, "", "status", "web1", "-o", "json")
+	n.answers["GET /v1/status"] = []any{protection(core.Protected, 4, func(p *api.ProtectionStatus) {
+		p.Stats = &api.Stats{InputCopied: 9, InputLapse: "libvirt takes vnet0 out of Open vSwitch then"}
+	})}
+	n.want(t, 0, "0 lost; none should QEMU die and its host live: libvirt takes vnet0 out", "", "status", "web1")
 	n.want(t, 3, "", "web2 is not protected", "status", "web2")
 	n.answers["GET /v1/status"] = []any{protection(core.Solo, 5, func(p *api.ProtectionStatus) { p.Backup, p.Reason = "", "no heartbeat from h2" })}
 	n.want(t, 0, "web1 is solo: no heartbeat from h2\n", "", "status")

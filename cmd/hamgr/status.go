@@ -184,6 +184,9 @@ func input(x api.Stats) string {
 		return "nothing copied to the backup"
 	}
 	text := fmt.Sprintf("%d packets copied to the backup, %d kept, %d lost", x.InputCopied, x.InputKept, x.InputDropped+x.InputMissing)
+	if x.InputLapse != "" {
+		text += "; none should QEMU die and its host live: " + x.InputLapse
+	}
 	if given := x.InputReplayed + x.InputHeard; given > 0 {
 		text += fmt.Sprintf("; %d delivered after the last failover", given)
 	}

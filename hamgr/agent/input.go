@@ -34,20 +34,13 @@ func (s *session) copyInput(a wire.Accepted, backup net.Addr) {
 		s.noInput(err)
 		return
 	}
-	if err := s.outlive(); err != nil {
-		s.p.log.Info("should QEMU die, what comes for the guest until it is restored is lost", "err", err)
+	if err = mayOutlive(s.info.NICs); err == nil {
+		err = s.mirror.Outlive()
 	}
-}
-
-// outlive is for taps whose packets nobody has to keep from the guest: libvirt takes its
-// filters off when QEMU ends.
-func (s *session) outlive() error {
-	for _, n := range s.info.NICs {
-		if n.Filtered {
-			return fmt.Errorf("%s has libvirt's filters", n.Tap)
-		}
+	if err != nil {
+		s.p.log.Warn("should QEMU die and this host live, what comes for the guest until it is restored is lost", "err", err)
 	}
-	return s.mirror.Outlive()
+	s.p.stats.lapse(err)
 }
 
 func (s *session) noInput(err error) {

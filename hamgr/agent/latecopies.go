@@ -1,29 +1,37 @@
 package agent
 
 import (
-	"context"
+	"fmt"
 	"sync"
 	"time"
 
-	"github.com/hamgr/hamgr/hamgr/core"
+	"github.com/hamgr/hamgr/hamgr/domain"
 )
 
-// A QEMU may die and its host live, or the guest be handed over. Then the network goes on to send here what is for the
-// guest until it has learned where the guest was restored, and the input handler goes on to
-// copy it (input.Mirror.Outlive).
+// A QEMU may die and its host live, or the guest be handed over. Then the network goes on to
+// send here what is for the guest until it has learned where the guest was restored, and the
+// input handler goes on to copy it (input.Mirror.Outlive).
 
-const (
-	// lateMost bounds for how long it does, whatever becomes of the guest.
-	lateMost = 2 * time.Second
-	// announcedAfter is how long after the guest's restore the network has had the third
-	// announcement of that (domain.Announce).
-	announcedAfter = 250 * time.Millisecond
-)
+// lateMost bounds for how long it does, whatever becomes of the guest.
+const lateMost = 2 * time.Second
 
 // lateCopies end by themselves, or are stopped.
 type lateCopies struct {
 	stop  func()
 	timer *time.Timer // that stops them
+}
+
+// mayOutlive says what keeps a guest's taps from being of use without its QEMU.
+func mayOutlive(nics []domain.NIC) error {
+	for _, n := range nics {
+		switch {
+		case n.Filtered:
+			return fmt.Errorf("libvirt takes its filters off %s then", n.Tap)
+		case n.OpenVSwitch:
+			return fmt.Errorf("libvirt takes %s out of Open vSwitch then", n.Tap)
+		}
+	}
+	return nil
 }
 
 // copyOn has the input of a guest that is no more here copied beyond the session's end.
@@ -33,12 +41,17 @@ func (s *session) copyOn() {
 		return
 	}
 	s.mirror = nil
-	stop := sync.OnceFunc(func() {
+	s.p.late = copyUntilStopped(func() {
 		if err := m.Close(); err != nil {
 			log.Warn("the input handler was not removed cleanly", "err", err)
 		}
 	})
-	s.p.late = &lateCopies{stop, time.AfterFunc(lateMost, stop)}
+}
+
+// copyUntilStopped ends copies once: when they are stopped, or after lateMost.
+func copyUntilStopped(end func()) *lateCopies {
+	end = sync.OnceFunc(end)
+	return &lateCopies{end, time.AfterFunc(lateMost, end)}
 }
 
 // stopCopying waits for the end of what it stops.
@@ -48,25 +61,4 @@ func (p *primary) stopCopying() {
 		p.late.stop()
 		p.late = nil
 	}
-}
-
-// seeOff waits until the guest that is no more here runs elsewhere and the network knows it, and
-// stops copying.
-func (p *primary) seeOff(ctx context.Context) {
-	if p.late == nil {
-		return
-	}
-	defer p.stopCopying()
-	ctx, cancel := context.WithTimeout(ctx, lateMost)
-	defer cancel()
-	changed, stop := p.agent.cluster.Watch()
-	defer stop()
-	for p.agent.cluster.State().Protections[p.domain].Phase == core.Recovering {
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
-	_ = sleep(ctx, announcedAfter)
 }

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hamgr/hamgr/bufferqdisc"
 	"github.com/hamgr/hamgr/detector"
 	"github.com/hamgr/hamgr/hamgr/agent/rules"
 	"github.com/hamgr/hamgr/hamgr/core"
@@ -253,25 +252,6 @@ func (p *primary) report(ctx context.Context, o *core.Protection, what func(cont
 func (p *primary) tell(ctx context.Context, c core.Command) {
 	if err := p.agent.propose(ctx, c); err != nil && !final(err) {
 		p.log.Error("the cluster could not be told", "command", c.Kind, "err", err)
-	}
-}
-
-// fence ends this copy: another node owns the domain now.
-func (p *primary) fence(ctx context.Context) {
-	p.log.Warn("fenced: another node owns the guest")
-	p.abandon()
-	info, err := p.agent.host.Lookup(ctx, p.domain)
-	if errors.Is(err, domain.ErrNoDomain) || err == nil && !info.Running() {
-		p.seeOff(ctx)
-		return
-	}
-	p.stopCopying() // it would take the cut off
-	p.agent.cutInput(taps(info))
-	if err := bufferqdisc.Drop(taps(info)); err != nil {
-		p.log.Error("what an earlier agent held for the fenced copy is held still", "err", err)
-	}
-	if err := p.agent.host.Destroy(ctx, p.domain); err != nil {
-		p.log.Error("the fenced copy could not be ended; its output stays cut", "err", err)
 	}
 }
 

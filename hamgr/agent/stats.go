@@ -42,6 +42,9 @@ type Stats struct {
 	InputReplayed uint64 `json:"input_replayed"`
 	InputHeard    uint64 `json:"input_heard"`
 	InputProblem  string `json:"input_problem,omitempty"` // why copies are missing now
+	// InputLapse is why there would be no copies of what comes between the end of QEMU, on a
+	// host that lives, and the guest's restore.
+	InputLapse string `json:"input_lapse,omitempty"`
 }
 
 // stats collects Stats; the session writes, the API reads.
@@ -82,6 +85,15 @@ func (s *stats) input(m input.MirrorStats, c wire.Committed, problem string) {
 	defer s.mu.Unlock()
 	s.now.InputCopied, s.now.InputKept, s.now.InputDropped = m.Copied, c.Kept, c.Dropped
 	s.now.InputMissing, s.now.InputProblem = c.Missing+m.Failed, problem
+}
+
+// lapse notes why the input's copies would end with QEMU; nil: they would not.
+func (s *stats) lapse(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now.InputLapse = ""; err != nil {
+		s.now.InputLapse = err.Error()
+	}
 }
 
 func (s *stats) snapshot() Stats {

@@ -18,7 +18,8 @@ type NIC struct {
 	MAC    string `json:"mac"`
 	Bridge string `json:"bridge,omitempty"` // the tap is a port of
 
-	Filtered bool `json:"filtered,omitempty"` // by libvirt's nwfilter
+	Filtered    bool `json:"filtered,omitempty"`     // by libvirt's nwfilter
+	OpenVSwitch bool `json:"open_vswitch,omitempty"` // is what the tap is a port of
 }
 
 // Info is what hamgr wants to know of a domain.
@@ -42,11 +43,15 @@ type Info struct {
 // Running says that the domain's QEMU is there and not waiting to be restored.
 func (i Info) Running() bool { return i.State == stateRunning || i.State == statePaused }
 
+// Sleeps says that the guest has suspended itself to memory: its QEMU is there.
+func (i Info) Sleeps() bool { return i.State == stateAsleep }
+
 const (
 	stateRunning  = "running"
 	statePaused   = "paused"
 	stateEnding   = "shutting down"
 	stateWaiting  = "waiting"
+	stateAsleep   = "suspended by the guest"
 	versionLimit  = 3 * time.Second
 	queryVersions = `{"execute":"query-version"}`
 )
@@ -54,7 +59,7 @@ const (
 var stateNames = map[libvirt.DomainState]string{
 	libvirt.DOMAIN_RUNNING: stateRunning, libvirt.DOMAIN_BLOCKED: stateRunning, libvirt.DOMAIN_PAUSED: statePaused,
 	libvirt.DOMAIN_SHUTOFF: "shut off", libvirt.DOMAIN_CRASHED: "crashed", libvirt.DOMAIN_SHUTDOWN: stateEnding,
-	libvirt.DOMAIN_PMSUSPENDED: "suspended by the guest",
+	libvirt.DOMAIN_PMSUSPENDED: stateAsleep,
 }
 
 // Lookup describes a domain. A QEMU that has died is "shutting down" until libvirt has
@@ -199,6 +204,7 @@ func nicsOf(d *libvirtxml.Domain) (out []NIC) {
 			continue
 		}
 		nic := NIC{Tap: n.Target.Dev, MAC: n.MAC.Address, Filtered: n.FilterRef != nil}
+		nic.OpenVSwitch = n.VirtualPort != nil && n.VirtualPort.Params != nil && n.VirtualPort.Params.OpenVSwitch != nil
 		switch {
 		case n.Source.Bridge != nil:
 			nic.Bridge = n.Source.Bridge.Bridge
