@@ -8,8 +8,6 @@ import (
 
 	"github.com/hamgr/hamgr/bufferqdisc/gate"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
-	hosts "github.com/hamgr/hamgr/test/lab"
-	"github.com/hamgr/hamgr/test/lab/labtest"
 	"github.com/vishvananda/netlink"
 )
 
@@ -218,9 +216,6 @@ func eachFault(t *testing.T, play func(l *lab, d *drama, f faulty)) {
 func eachCall(t *testing.T, backend string, play func(l *lab, d *drama, f faulty)) {
 	var all sync.WaitGroup
 	for name, way := range ways {
-		if labtest.On(hosts.UML) && name != "answer lost" {
-			continue // slow, and what differs is above the kernel
-		}
 		all.Go(func() {
 			l := newLab(t, 2)
 			for way.at = 1; ; way.at++ {
