@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hamgr/hamgr/bufferqdisc/gate"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/vishvananda/netlink"
 )
@@ -149,57 +148,6 @@ func TestEveryNetlinkCallFails(t *testing.T) {
 		d.open, d.allowed = false, d.seq
 		d.send()
 		d.look()
-	})
-}
-
-// TestEveryNetlinkCallOfAClearFails: an agent that is restarted gives a guest its network
-// back. One that could not says so, and can try again; what is held stays held till then.
-func TestEveryNetlinkCallOfAClearFails(t *testing.T) {
-	eachFault(t, func(l *lab, d *drama, f faulty) {
-		dead, err := Setup(Config{Taps: l.taps(), Backend: d.c.Backend})
-		must(t, err)
-		must(t, dead.Hold())
-		d.send()
-		must(t, dead.Leave())
-		d.look()
-		d.open, d.allowed = true, d.seq
-		err = clean(d.c.dial, l.taps(), (*hook.Tap).DetachAll)
-		if err != nil && !errors.Is(err, errInjected) {
-			t.Errorf("Clear: %v", err)
-		}
-		if err != nil {
-			must(t, Clear(l.taps()))
-			d.look()
-		} else if d.c.Backend == "plug" {
-			d.lookForAll()
-		}
-	})
-}
-
-// TestEveryNetlinkCallOfAGateFails: one that could not be made has left nothing, one that
-// could not be removed is there, and can be removed again.
-func TestEveryNetlinkCallOfAGateFails(t *testing.T) {
-	eachCall(t, "relay", func(l *lab, d *drama, f faulty) {
-		d.open = true
-		h, err := d.c.dial()
-		must(t, err)
-		g, err := gate.New(h, l.taps(), time.Time{})
-		if err != nil {
-			if !errors.Is(err, errInjected) {
-				t.Errorf("NewGate: %v", err)
-			}
-			return
-		}
-		d.open = false
-		d.send()
-		d.look()
-		d.open, d.allowed = true, d.seq
-		if err := g.Close(); err != nil && !f.on {
-			must(t, g.Close())
-		} else if err != nil {
-			g.Abandon()
-			must(t, Clear(l.taps()))
-		}
 	})
 }
 

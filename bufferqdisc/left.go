@@ -32,8 +32,10 @@ func Left(taps []string) (bool, error) {
 
 // Drop drops what an earlier process holds for these taps, which stay cut until Clear. For
 // a copy of a guest that another host has taken over.
-func Drop(taps []string) error {
-	h, err := hook.Dial()
+func Drop(taps []string) error { return drop(hook.Dial, taps) }
+
+func drop(dial func() (hook.Kernel, error), taps []string) error {
+	h, err := dial()
 	if err != nil {
 		return err
 	}
@@ -47,8 +49,10 @@ func Drop(taps []string) error {
 
 // Sweep removes what earlier processes left for taps that are gone: buffers of guests that
 // ended while nobody looked after them.
-func Sweep() error {
-	h, err := hook.Dial()
+func Sweep() error { return sweep(hook.Dial) }
+
+func sweep(dial func() (hook.Kernel, error)) error {
+	h, err := dial()
 	if err != nil {
 		return err
 	}
