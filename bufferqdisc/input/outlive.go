@@ -21,29 +21,53 @@ func outlive(pid int, tap string) (fd int, err error) {
 		return -1, fmt.Errorf("process %d, which has %s open: %w", pid, tap, err)
 	}
 	defer unix.Close(p)
-	proc := fmt.Sprintf("/proc/%d/fd", pid)
-	files, err := os.ReadDir(proc)
+	files, err := tunFiles(pid)
 	if err != nil {
 		return -1, err
 	}
-	for _, f := range files {
+	if fd, err = borrow(p, files, tap); err != nil {
+		return -1, fmt.Errorf("the file of %s in process %d: %w", tap, pid, err)
+	}
+	return fd, nil
+}
+
+// tunFiles are the numbers that a process has for files of /dev/net/tun.
+func tunFiles(pid int) (files []int, err error) {
+	proc := fmt.Sprintf("/proc/%d/fd", pid)
+	all, err := os.ReadDir(proc)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range all {
 		if to, _ := os.Readlink(filepath.Join(proc, f.Name())); to != "/dev/net/tun" {
 			continue
 		}
-		theirs, err := strconv.Atoi(f.Name())
+		n, err := strconv.Atoi(f.Name())
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, n)
+	}
+	return files, nil
+}
+
+// borrow takes, of a process's files, the one of a tap. One that it has closed since it was
+// asked for them is none.
+func borrow(pidfd int, files []int, tap string) (fd int, err error) {
+	for _, theirs := range files {
+		fd, err := unix.PidfdGetfd(pidfd, theirs, 0)
+		if errors.Is(err, unix.EBADF) {
+			continue
+		}
 		if err != nil {
 			return -1, err
-		}
-		fd, err := unix.PidfdGetfd(p, theirs, 0)
-		if err != nil {
-			return -1, fmt.Errorf("the file of %s in process %d: %w", tap, pid, err)
 		}
 		if isTap(fd, tap) {
 			return fd, nil
 		}
 		unix.Close(fd)
 	}
-	return -1, fmt.Errorf("process %d does not have %s open", pid, tap)
+	return -1, errors.New("there is none")
 }
 
 // isTap says that a file is of the tap of that name in this network namespace; a process may

@@ -2,10 +2,14 @@ package input
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
+	"runtime"
+	"slices"
 	"testing"
 
+	"github.com/hamgr/hamgr/test/bridge"
 	"golang.org/x/sys/unix"
 )
 
@@ -59,6 +63,43 @@ func TestOutliveHere(t *testing.T) {
 		h.enter()
 		must(t, unix.Dup3(devNull(t), h.guests[0].fd, unix.O_CLOEXEC)) // the lab closes it
 		byName(t, h.guests[0].name)
+	}
+}
+
+// TestOutliveAmongOthers: a file that the process closes while it is looked through does not
+// end the search, and one that may not be had does.
+func TestOutliveAmongOthers(t *testing.T) {
+	l := newLab(t, 1, false)
+	g := l.primary.guests[0]
+	other, err := bridge.OpenTAP("other")
+	must(t, err)
+	files, err := tunFiles(os.Getpid())
+	must(t, err)
+	if !slices.Contains(files, other) || !slices.Contains(files, g.fd) {
+		t.Fatalf("%v are found, and not %d and %d", files, other, g.fd)
+	}
+	pidfd := func(pid int) int {
+		p, err := unix.PidfdOpen(pid, 0)
+		must(t, err)
+		t.Cleanup(func() { unix.Close(p) })
+		return p
+	}
+	own, foreign := pidfd(os.Getpid()), pidfd(os.Getppid())
+	must(t, unix.Close(other)) // last, that nothing else has the number
+	fd, err := borrow(own, []int{other, g.fd}, g.name)
+	must(t, err)
+	unix.Close(fd)
+	refused := make(chan error)
+	go func() {
+		runtime.LockOSThread() // not unlocked: the thread alone gives up what it may
+		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); e != 0 {
+			refused <- e
+		}
+		_, err := borrow(foreign, []int{0, 1}, g.name)
+		refused <- err
+	}()
+	if err := <-refused; !errors.Is(err, unix.EPERM) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -95,7 +95,8 @@ func TestPauseWaitsForTheQueue(t *testing.T) {
 	}
 }
 
-// TestPauseOfTheDead: nothing waits for a guest whose process has ended.
+// TestPauseOfTheDead: nothing waits for a guest whose process has ended, though it has a
+// packet in its tap's queue and more have waited than that has room for.
 func TestPauseOfTheDead(t *testing.T) {
 	l := newLab(t, 1, false)
 	ended := make(chan struct{})
@@ -105,19 +106,42 @@ func TestPauseOfTheDead(t *testing.T) {
 	must(t, m.Start())
 	m.patience = time.Hour
 	l.primary.send(l.primary.guests[0], 1)
-	paused := make(chan error)
-	go func() { paused <- m.Pause(time.Minute) }()
+	paused := make(chan error, 1)
+	go func() { paused <- m.Pause(time.Hour) }()
+	waits := m.sources[0].copier.shared()
+	await(t, "the pause does not begin", func(uint32) bool { return waits.wait.Load() != 0 })
 	const packets = 1500 // the queue has room for 1000
 	for s := range uint32(packets) {
 		l.primary.send(l.primary.guests[0], s)
 	}
+	if held := waits.held.Load(); held < packets {
+		t.Fatalf("%d of %d wait", held, packets)
+	}
+	select {
+	case err := <-paused:
+		t.Fatalf("paused with a packet in the queue: %v", err)
+	default:
+	}
 	close(ended)
-	if err := <-paused; !errors.Is(err, ErrQueued) {
+	if err := within(t, "Pause waits for the dead", paused); !errors.Is(err, ErrQueued) {
 		t.Error(err)
 	}
 	m.patience = time.Hour
-	m.Resume()
-	must(t, m.Close())
+	resumed := make(chan error, 1)
+	go func() { m.Resume(); resumed <- m.Close() }()
+	must(t, within(t, "Resume or Close waits for the dead", resumed))
+}
+
+// within fails the test, with what went wrong, if no answer comes in time.
+func within(t *testing.T, what string, answer <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-answer:
+		return err
+	case <-time.After(patience):
+		t.Fatal(what)
+		return nil
+	}
 }
 
 // TestLongPause: more than fits the tap's queue has waited, and a guest that reads gets it.
