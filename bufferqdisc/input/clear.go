@@ -46,8 +46,10 @@ func stepAside(t *hook.Tap) error {
 
 // Cut lets nothing reach the guests of these taps any more, until Clear; a tap that is
 // gone is cut. For a copy of a guest that another host has taken over.
-func Cut(taps []string) error {
-	h, err := dial()
+func Cut(taps []string) error { return cutTaps(dial, taps) }
+
+func cutTaps(d dialer, taps []string) error {
+	h, err := d.open()
 	if err != nil {
 		return err
 	}

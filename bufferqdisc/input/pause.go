@@ -44,8 +44,8 @@ func (d deadline) over() bool {
 // copied to the backup all the same. While QEMU stops a guest it takes a packet in that it
 // then throws away (net/net.c in its sources, net_vm_change_state_handler): one for each
 // NIC and checkpoint, unless none comes and none is in the tap's queue. So Pause returns
-// when the guest has taken those, or with ErrQueued when that takes too long. After another
-// error the guest gets its packets as ever.
+// when the guest has taken those, or with ErrQueued when that takes too long. After this or
+// another error packets wait all the same: until Resume, or for that long.
 func (m *Mirror) Pause(limit time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -205,9 +205,7 @@ func TestOneBridgeForAll(t *testing.T) {
 func TestSomethingInTheWay(t *testing.T) {
 	for name, block := range map[string]func(tap netlink.Link){
 		"filter": func(tap netlink.Link) {
-			must(t, netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
-				LinkIndex: tap.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
-			}}))
+			must(t, netlink.QdiscAdd(clsact(tap)))
 			p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 				Type: ebpf.SchedCLS, License: "Apache-2.0", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
 			})
