@@ -18,8 +18,7 @@ const maxRounds = 64
 // packet that a CPU had on its way to the collector then may come after a live one.
 func (l *lane) deliver(ctx context.Context, running <-chan struct{}) (s KeeperStats, err error) {
 	if l.hold == nil || l.hold.send < 0 {
-		copies, heard, err := l.take()
-		return KeeperStats{Undelivered: uint64(len(copies) + len(heard))}, err
+		return l.giveUp()
 	}
 	errs := []error{l.awaitUp(ctx), l.stopListening()}
 	select {
@@ -71,20 +70,34 @@ func (l *lane) pass(ctx context.Context, s *KeeperStats) error {
 	return nil
 }
 
-// late gives the guest what comes when live traffic flows already, until ctx ends: copies of
-// what was sent to where it was. What is sent to many it gets live.
+// late gives the guest what comes when live traffic flows already, until ctx ends, and then
+// what has come by then and fits: copies of what was sent to where it was.
 func (l *lane) late(ctx context.Context) (s KeeperStats, err error) {
 	if l.hold == nil || l.hold.send < 0 {
-		return s, nil
+		return l.giveUp()
 	}
 	for err == nil && pause(ctx) {
-		var copies, heard []packet
-		if copies, heard, err = l.take(); err == nil {
-			copies = slices.DeleteFunc(copies, func(p packet) bool { return toMany(p.data[vnetSize:]) })
-			err = l.give(ctx, &s, copies, heard)
-		}
+		err = l.giveLate(ctx, &s)
+	}
+	if e := l.giveLate(ctx, &s); err == nil {
+		err = e
 	}
 	return s, err
+}
+
+// giveLate leaves out what is sent to many: the guest gets that live.
+func (l *lane) giveLate(ctx context.Context, s *KeeperStats) error {
+	copies, heard, err := l.take()
+	all := len(copies)
+	copies = slices.DeleteFunc(copies, func(p packet) bool { return toMany(p.data[vnetSize:]) })
+	s.LeftOut += uint64(all - len(copies))
+	return errors.Join(err, l.give(ctx, s, copies, heard))
+}
+
+// giveUp is for a guest that cannot be given anything.
+func (l *lane) giveUp() (KeeperStats, error) {
+	copies, heard, err := l.take()
+	return KeeperStats{Undelivered: uint64(len(copies) + len(heard))}, err
 }
 
 // give counts what the guest got, and after an error what it did not.

@@ -49,6 +49,7 @@ type KeeperStats struct {
 	Replayed    uint64 `json:"replayed_packets"`    // copies that the restored guest was given
 	Heard       uint64 `json:"heard_packets"`       // from the live window, given to it after them
 	Undelivered uint64 `json:"undelivered_packets"` // that it did not take in time
+	LeftOut     uint64 `json:"left_out_packets"`    // late copies of what is sent to many, which it gets live
 	Strange     uint64 `json:"strange_datagrams"`   // not of the tunnel
 }
 
@@ -140,6 +141,7 @@ func (k *Keeper) Deliver(ctx context.Context, running <-chan struct{}) error {
 
 // Late gives the guest, after Deliver, the copies that still come, until ctx ends: where the
 // guest's process alone has ended, the network sends to its host until it has learned better.
+// An error says that a guest that is slow did not get all of them.
 func (k *Keeper) Late(ctx context.Context) error {
 	return k.each(func(l *lane) (KeeperStats, error) { return l.late(ctx) })
 }
@@ -159,6 +161,7 @@ func (k *Keeper) each(give func(*lane) (KeeperStats, error)) error {
 			k.delivered.Replayed += s.Replayed
 			k.delivered.Heard += s.Heard
 			k.delivered.Undelivered += s.Undelivered
+			k.delivered.LeftOut += s.LeftOut
 		})
 	}
 	wg.Wait()

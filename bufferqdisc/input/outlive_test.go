@@ -1,7 +1,6 @@
 package input
 
 import (
-	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -126,28 +125,5 @@ func TestOutliveNobody(t *testing.T) {
 				t.Errorf("kept %d of one", kept)
 			}
 		})
-	}
-}
-
-// TestLate: copies that come when the guest runs reach it, but for what it gets live as well.
-func TestLate(t *testing.T) {
-	l := newLab(t, 1, false)
-	_, k := l.protect(Config{})
-	l.standby(k)
-	l.tapsUp()
-	must(t, l.deliver(k, patience)())
-	p, b := l.primary.guests[0], l.backup.guests[0]
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() { ended <- k.Late(ctx) }()
-	l.primary.write(frame(broadcast, etherTest, 1, 60))
-	l.primary.write(frame(group, etherTest, 2, 60))
-	l.primary.send(p, 3)
-	b.wantSeqs(t, 3)
-	stop()
-	must(t, <-ended)
-	l.primary.send(p, 4)
-	if got := b.tryReceive(); got != nil || k.Stats().Replayed != 1 {
-		t.Errorf("after the end the guest got % .40x; %+v", got, k.Stats())
 	}
 }

@@ -86,7 +86,7 @@ func (b *backup) deliverInput(ctx context.Context, running <-chan struct{}) (don
 
 func (b *backup) tellDelivered(err error) {
 	a, s := b.agent, b.keeper.Stats()
-	if err != nil {
+	if err != nil || s.Undelivered > 0 {
 		b.log.Warn("the guest did not get all of its input", "lost", s.Undelivered, "err", err)
 	}
 	b.log.Info("input delivered", "copies", s.Replayed, "live", s.Heard, "dropped", s.Dropped, "missing", s.Missing)
