@@ -68,7 +68,8 @@ type Config struct {
 	LimitBytes int      // held at most; beyond it packets are dropped and counted. Default 128 MiB
 	Backend    string   // "relay", "plug", or "": plug where the kernel has it, else relay
 
-	dial func() (hook.Kernel, error) // nil: hook.Dial
+	dial  func() (hook.Kernel, error) // nil: hook.Dial
+	probe func() error                // nil: plug.Probe
 }
 
 const defaultLimit = 128 << 20 // 10 Gbit/s for 100 ms
@@ -82,6 +83,9 @@ func Setup(c Config) (Buffer, error) {
 	}
 	if c.dial == nil {
 		c.dial = hook.Dial
+	}
+	if c.probe == nil {
+		c.probe = plug.Probe
 	}
 	b, err := setup(c)
 	if err != nil {
@@ -108,12 +112,12 @@ func setup(c Config) (Buffer, error) {
 func (c Config) backend() (string, error) {
 	switch c.Backend {
 	case "":
-		if plug.Probe() == nil {
+		if c.probe() == nil {
 			return "plug", nil
 		}
 		return "relay", nil
 	case "plug":
-		return "plug", plug.Probe()
+		return "plug", c.probe()
 	case "relay":
 		return "relay", nil
 	}

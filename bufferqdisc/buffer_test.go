@@ -467,19 +467,3 @@ func openFiles(t *testing.T) int {
 	must(t, err)
 	return len(fds)
 }
-
-func TestTapVanishes(t *testing.T) {
-	eachBackend(t, func(t *testing.T, backend string) {
-		l := newLab(t, 1)
-		b := setUp(t, l, backend, 0)
-		must(t, b.Hold())
-		l.send(l.guests[0], 1)
-		must(t, netlink.LinkDel(byName(t, l.guests[0].name)))
-		if e, err := b.EndEpoch(); err == nil {
-			b.Release(e, whenever)
-		}
-		must(t, l.wantSeqs())
-		must(t, b.Abandon())
-		must(t, Clear(l.taps()))
-	})
-}

@@ -197,3 +197,40 @@ func TestLeftoversWithoutAFilter(t *testing.T) {
 	must(t, b.Teardown())
 	l.wantTraces(before)
 }
+
+// TestTapVanishes while its guest's output is held: that is said at once, nothing is let go,
+// and it ends without an error.
+func TestTapVanishes(t *testing.T) {
+	eachBackend(t, func(t *testing.T, backend string) {
+		for _, ended := range []bool{false, true} {
+			l := newLab(t, 1)
+			b := setUp(t, l, backend, 0)
+			must(t, b.Hold())
+			l.send(l.guests[0], 1)
+			var e Epoch
+			var err error
+			if ended {
+				e, err = b.EndEpoch()
+				must(t, err)
+			}
+			must(t, netlink.LinkDel(byName(t, l.guests[0].name)))
+			for range 2 {
+				if ended {
+					err = b.Release(e, whenever)
+				} else {
+					_, err = b.EndEpoch()
+				}
+				if !errors.Is(err, ErrLost) {
+					t.Errorf("ended %t: %v", ended, err)
+				}
+				must(t, l.wantSeqs())
+			}
+			t.Log(err)
+			must(t, b.Abandon())
+			must(t, Clear(l.taps()))
+			if left := own(t); len(left) > 0 {
+				t.Errorf("ended %t: %s is left", ended, left[0].Attrs().Name)
+			}
+		}
+	})
+}

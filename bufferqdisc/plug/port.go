@@ -62,6 +62,9 @@ func (o *port) ready() error {
 // intact tells whether everything is in its place: our filter and no other, and the
 // box's plug.
 func (o *port) intact() error {
+	if err := o.tap.There(); err != nil {
+		return err
+	}
 	if err := o.tap.Inspect(); err != nil {
 		return err
 	}

@@ -31,6 +31,9 @@ func (n *nic) stopHolding() error {
 
 // intact tells whether our filters are where they belong, and no other is on the tap.
 func (n *nic) intact() error {
+	if err := n.tap.There(); err != nil {
+		return err
+	}
 	if err := n.tap.Inspect(); err != nil {
 		return err
 	}

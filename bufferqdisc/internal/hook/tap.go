@@ -96,6 +96,15 @@ func (t *Tap) IsUp() (bool, error) {
 	return l.Attrs().Flags&net.FlagUp != 0 && l.Attrs().RawFlags&unix.IFF_LOWER_UP != 0, nil
 }
 
+// There is ErrLost when the tap is gone.
+func (t *Tap) There() error {
+	_, err := t.IsUp()
+	if IsGone(err) {
+		return fmt.Errorf("%w: tap %s is gone", ErrLost, t.Name)
+	}
+	return err
+}
+
 // On is a device of ours as a Tap.
 func On(h Netlink, l netlink.Link) *Tap {
 	return &Tap{Name: l.Attrs().Name, Index: l.Attrs().Index, h: h}

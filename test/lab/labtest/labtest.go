@@ -17,7 +17,7 @@ import (
 const Variable = "HAMGR_TEST_ON"
 
 const (
-	limit   = 4 * time.Minute
+	limit   = 6 * time.Minute
 	selfDir = "/opt/test"
 )
 
@@ -54,7 +54,7 @@ func Run(t *testing.T, kind lab.Kind, env ...string) {
 	}
 	defer l.Down()
 	args := append([]string{"env", "-C", dir, Variable + "=" + string(kind)}, env...)
-	args = append(args, filepath.Join(selfDir, filepath.Base(self)), "-test.skip=^"+t.Name()+"$", "-test.v", "-test.timeout=3m")
+	args = append(args, filepath.Join(selfDir, filepath.Base(self)), "-test.skip=^"+t.Name()+"$", "-test.v", "-test.timeout=5m")
 	b, err := l.Host("h1").Command(ctx, args...).CombinedOutput()
 	out := string(b)
 	t.Logf("on a host of kind %s:\n%s", kind, out)
