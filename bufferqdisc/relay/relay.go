@@ -148,10 +148,10 @@ func (r *Relay) EndEpoch() (uint64, error) {
 		err := r.checkLocked()
 		if err == nil {
 			err = r.eachLocked(func(n *nic) error { return n.end(r.epoch) })
+			r.broken = err
 		}
 		if err != nil {
-			r.broken = fmt.Errorf("end epoch %d: %w", r.epoch, err)
-			return 0, r.broken
+			return 0, fmt.Errorf("end epoch %d: %w", r.epoch, err)
 		}
 		r.ends[r.epoch] = r.meter.now()
 	}
