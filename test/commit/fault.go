@@ -33,28 +33,6 @@ type Fault struct {
 	Until time.Time `json:"until"`
 }
 
-// withoutAgent is for how long a guest lived without its agent, as far as it can be noticed:
-// from the last boundary before the agent's death whose output was let go, until the new
-// one has opened the output, or another host has the guest.
-func (c *checker) withoutAgent(f Fault) (from, until time.Time) {
-	from, until = f.From, c.end()
-	for _, e := range c.timeline.events {
-		if e.Time.After(f.Until) {
-			if e.Kind == trace.Opened && e.Node == f.Host || e.Kind == trace.Restored {
-				return from, e.Time
-			}
-			continue
-		}
-		if e.Kind != trace.Released || e.Node != f.Host {
-			continue
-		}
-		if o := c.timeline.hosts[f.Host]; o.find(e) >= 0 {
-			from = o.boundaries[o.find(e)].at
-		}
-	}
-	return from, until
-}
-
 // had says that the cluster meant the guest to be on a host, at some time of an interval.
 func (t *timeline) had(host string, from, until time.Time) bool {
 	last := ""

@@ -89,17 +89,25 @@ func TestCutOff(t *testing.T) {
 	w.want(w.check(cut), Gap)
 }
 
-// TestAgentDied: what it held is lost, and what came until its successor opened.
+// TestAgentDied: what it held is lost. What came is lost only if it may have waited with it,
+// or came as its successor cleared away: in between, the guest is there.
 func TestAgentDied(t *testing.T) {
 	killed := Options{Faults: []Fault{{AgentKilled, "h1", at(240), at(250)}}}
 	died := func() *world {
 		w := protected(t)
-		w.note(210, trace.Event{Node: "h1", Kind: trace.Released, Generation: 2, Epoch: 5}) // that ended at 200
-		w.order(300, 3, "solo", "buffer", "h1")
+		for n := range uint64(5) { // of the sixth, nothing has come
+			w.note(106+25*float64(n), trace.Event{Node: "h1", Kind: trace.Acked, Generation: 2, Epoch: n + 1})
+			w.note(107+25*float64(n), trace.Event{Node: "h1", Kind: trace.Released, Generation: 2, Epoch: n + 1})
+		}
+		w.order(280, 2, "protected", "buffer", "h1") // what the successor finds
+		w.order(4900, 3, "solo", "buffer", "h1") // h1 hears of it at 4902
 		w.note(5000, trace.Event{Node: "h1", Kind: trace.Opened, Generation: 3})
 		return w
 	}
-	for ms, want := range map[float64][]Kind{194: {Gap}, 196: nil, 4999: nil, 5001: {Gap}} {
+	for ms, want := range map[float64][]Kind{
+		199: {Gap}, 202: nil, 250: nil, 349: nil, 351: {Gap}, // waited since the fifth epoch, acknowledged at 206
+		2000: {Gap}, 4896: {Gap}, 4898: nil, 4999: nil, 5001: {Gap},
+	} {
 		w := gap(died(), ms)
 		w.want(w.check(killed), want...)
 	}
@@ -115,6 +123,36 @@ func TestAgentDied(t *testing.T) {
 	w = gap(died(), 150) // in the one before, which was
 	w.emit(190, 0, "h1", reply(w))
 	w.want(w.check(killed), Gap)
+	w = gap(died(), 2000) // answered, and nobody let it go
+	w.emit(2001, 0, "h1", reply(w))
+	w.want(w.check(killed))
+}
+
+// TestAgentDiedWithoutASession: nothing waited with it.
+func TestAgentDiedWithoutASession(t *testing.T) {
+	killed := Options{Faults: []Fault{{AgentKilled, "h1", at(240), at(250)}}}
+	for _, last := range []trace.Kind{trace.Opened, trace.Cut} {
+		w := protected(t)
+		w.note(231, trace.Event{Node: "h1", Kind: last, Generation: 2})
+		w.order(300, 3, "solo", "buffer", "h1")
+		w = gap(w, 245)
+		w.want(w.check(killed), Gap)
+	}
+	w := protected(t) // in its first epoch, for all that it noted
+	w.order(300, 3, "solo", "buffer", "h1")
+	w = gap(w, 245)
+	w.want(w.check(killed))
+}
+
+// TestAgentDiedAndAnotherHostGotTheGuest, with the copies of all that came before.
+func TestAgentDiedAndAnotherHostGotTheGuest(t *testing.T) {
+	killed := Options{Faults: []Fault{{AgentKilled, "h1", at(100), at(110)}}}
+	for ms, want := range map[float64][]Kind{209: nil, 211: {Gap}, 314: {Gap}, 316: nil} {
+		w := failover(t, 6)
+		w.note(400, trace.Event{Node: "h1", Kind: trace.Opened, Generation: 3})
+		w = gap(w, ms)
+		w.want(w.check(killed), want...)
+	}
 }
 
 // TestLinkDown: requests and answers are lost on it, nobody else's.

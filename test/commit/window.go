@@ -21,8 +21,7 @@ func (c *checker) nobody() (out []window) {
 		switch {
 		case !c.timeline.had(f.Host, f.From, f.Until):
 		case f.What == AgentKilled:
-			from, until = c.withoutAgent(f)
-			out = append(out, window{"", from.Add(-c.Way), until})
+			out = append(out, c.agentDied(f)...)
 		case f.What == LinkDown || f.What == PowerOff:
 			out = append(out, window{"", from, until})
 		case f.What != GuestKilled && c.movedAfter(f):
