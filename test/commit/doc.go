@@ -44,9 +44,10 @@
 //     that died: that drops it (I6), while the guest lives and need not answer again.
 //   - The guest answered, and in mode checkpoint, where nothing is held, the gate was closed:
 //     its host had no lease.
-//   - No agent was there: from the last boundary whose output was let go, until the next
-//     agent has opened the output. What waited while the guest was being stopped goes with
-//     the agent, and what its successor clears away stops the tap for an instant.
+//   - Its agent died. What waited while the guest was being stopped goes with the agent: that
+//     came after the last epoch which it saw to its end, and before it was gone. And what the
+//     successor clears away stops the tap for an instant, between the order to let the guest
+//     run alone and the opening of the output. In between, nobody is needed to reach the guest.
 //   - A session began: before its first checkpoint nothing is copied and nothing could be
 //     restored, and QEMU stops the guest once when it likes, and drops what it takes in then.
 //   - An epoch ended, of which the agent notes that the guest had not taken all that was
@@ -54,7 +55,7 @@
 //
 // So a gap is: what came while QEMU stopped the guest for a checkpoint; what a dead host had
 // and no checkpoint contains; what the switch flooded until the guest ran again; what it sent to
-// where QEMU had died; what was held when the backup died, or was cut off. Of a request that was sent k times as many
-// answers may be missing as there were transmissions in those times: which one an answer
-// belongs to cannot be told.
+// where QEMU had died; what was held when the backup died, or was cut off. Of a request that
+// was sent several times, each transmission needs an answer of its own that the guest gave
+// after it; to which of those before it an answer belongs cannot be told.
 package commit

@@ -1,7 +1,9 @@
 package commit
 
 import (
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/test/guest/ledger/chain"
@@ -21,40 +23,59 @@ type UDP struct {
 
 // transmissions are a request's, and what the guest made of them.
 type transmissions struct {
-	sent    []word
-	answers int // seen
-	lost    int // answers that the guest gave, that were not seen and need not have been
+	sent []word
+	seen []time.Time // answers that the network saw, by when the guest gave them
+	lost []time.Time // answers that the guest gave, that were not seen and need not have been
 }
 
-// gaps counts the transmissions over UDP that stayed without an answer. A request that was
-// sent k times and answered m times lacks k-m answers; that may be if as many of its
-// transmissions, or of the answers that the guest did give, may have been lost.
+// gaps counts the transmissions over UDP that stayed without an answer. Each of them has to
+// have one of its own, given after it was sent: a guest that is restored answers once more what
+// it is delivered once more. Or it may have been lost, or its answer.
 func (c *checker) gaps(words []word) {
 	nobody, starting, stops, u := c.nobody(), c.starting(), c.stops(), &c.report.UDP
 	for id, t := range c.transmissions(words) {
-		if !c.due(t.sent[len(t.sent)-1]) {
+		last := t.sent[len(t.sent)-1]
+		if !c.due(last) {
 			continue
 		}
-		u.Sent += len(t.sent)
-		u.Answered += min(t.answers, len(t.sent))
-		lacking := max(0, len(t.sent)-t.answers)
-		excuse := func(count *int, many int) {
-			n := min(lacking, many)
-			*count += n
-			lacking -= n
+		sent, answers := t.sent, t.seen
+		lacking := c.unanswered(sent, answers)
+		u.Sent += len(sent)
+		u.Answered += len(sent) - lacking
+		excuse := func(count *int) {
+			n := c.unanswered(sent, answers)
+			*count += lacking - n
+			lacking = n
 		}
-		excuse(&u.Withheld, t.lost)
-		excuse(&u.Nobody, within(t.sent, nobody))
-		excuse(&u.Starting, within(t.sent, starting))
-		for lacking > 0 && useUp(t.sent, stops) {
-			excuse(&u.AtStop, 1)
+		answers = slices.Concat(answers, t.lost)
+		excuse(&u.Withheld)
+		sent = without(sent, nobody)
+		excuse(&u.Nobody)
+		sent = without(sent, starting)
+		excuse(&u.Starting)
+		for more := lacking > 0; more && lacking > 0; excuse(&u.AtStop) {
+			sent, more = useUp(sent, stops)
 		}
 		if u.Gaps += lacking; lacking > 0 {
-			last := t.sent[len(t.sent)-1]
 			c.report.violation(Gap, last.host, last.at.Add(c.Answer), "request %d of %s over UDP: sent %d times, %v to %v before, answered %d times; %d answers are missing",
-				id.number, id.client, len(t.sent), last.at.Sub(t.sent[0].at)+c.Answer, c.Answer, t.answers, lacking)
+				id.number, id.client, len(t.sent), last.at.Sub(t.sent[0].at)+c.Answer, c.Answer, len(t.seen), lacking)
 		}
 	}
+}
+
+// unanswered is how many transmissions of a request have no answer of their own, however the
+// answers are dealt out. Of those from any one on, all answers must come after that one.
+func (c *checker) unanswered(sent []word, answers []time.Time) (most int) {
+	for i, w := range sent {
+		given := 0
+		for _, a := range answers {
+			if !a.Add(c.Clocks).Before(w.at) {
+				given++
+			}
+		}
+		most = max(most, len(sent)-i-given)
+	}
+	return most
 }
 
 // due says that the last transmission of a request had its time, in this check and in none
@@ -75,18 +96,18 @@ func (c *checker) transmissions(words []word) map[request]*transmissions {
 			all[id].sent = append(all[id].sent, w)
 		}
 	}
-	for _, w := range words {
-		if t := all[answered(w.line)]; t != nil && w.udp && w.response {
-			t.answers++
-		}
-	}
 	for _, m := range c.matched {
 		for _, s := range m.emitted {
-			if !s.seen.IsZero() || s.kind != "UDP" {
+			if s.kind != "UDP" || s.source.Port() != c.Port {
 				continue
 			}
-			if t := all[answered(strings.TrimSuffix(string(s.payload), "\n"))]; t != nil && c.mayBeLost(s) {
-				t.lost++
+			t := all[answered(strings.TrimSuffix(string(s.payload), "\n"))]
+			switch {
+			case t == nil:
+			case !s.seen.IsZero():
+				t.seen = append(t.seen, s.Time)
+			case c.mayBeLost(s):
+				t.lost = append(t.lost, s.Time)
 			}
 		}
 	}

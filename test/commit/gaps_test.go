@@ -2,6 +2,7 @@ package commit
 
 import (
 	"testing"
+	"time"
 
 	"github.com/hamgr/hamgr/hamgr/trace"
 	"github.com/hamgr/hamgr/test/guest/ledger/chain"
@@ -100,7 +101,7 @@ func TestAgentDied(t *testing.T) {
 			w.note(107+25*float64(n), trace.Event{Node: "h1", Kind: trace.Released, Generation: 2, Epoch: n + 1})
 		}
 		w.order(280, 2, "protected", "buffer", "h1") // what the successor finds
-		w.order(4900, 3, "solo", "buffer", "h1") // h1 hears of it at 4902
+		w.order(4900, 3, "solo", "buffer", "h1")     // h1 hears of it at 4902
 		w.note(5000, trace.Event{Node: "h1", Kind: trace.Opened, Generation: 3})
 		return w
 	}
@@ -147,7 +148,7 @@ func TestAgentDiedWithoutASession(t *testing.T) {
 // TestAgentDiedAndAnotherHostGotTheGuest, with the copies of all that came before.
 func TestAgentDiedAndAnotherHostGotTheGuest(t *testing.T) {
 	killed := Options{Faults: []Fault{{AgentKilled, "h1", at(100), at(110)}}}
-	for ms, want := range map[float64][]Kind{209: nil, 211: {Gap}, 314: {Gap}, 316: nil} {
+	for ms, want := range map[float64][]Kind{209: nil, 211: {Gap}, 314: {Gap}, 316: nil, 335: {Gap}} {
 		w := failover(t, 6)
 		w.note(400, trace.Event{Node: "h1", Kind: trace.Opened, Generation: 3})
 		w = gap(w, ms)
@@ -198,6 +199,46 @@ func TestEachRequestIsJudgedOnce(t *testing.T) {
 	w.want(w.check(Options{}))
 	w.ask(1800, w.udp(false, "later"))
 	w.want(w.check(Options{}), Gap)
+}
+
+// TestAnAnswerIsToWhatWasSentBeforeIt: a restored guest answers once more what is delivered once
+// more. That is no answer to what was sent after it.
+func TestAnAnswerIsToWhatWasSentBeforeIt(t *testing.T) {
+	off := Options{Faults: []Fault{{PowerOff, "h1", at(250), at(252)}}}
+	twice := func(sent ...float64) *world {
+		w := failover(t, 6)
+		w.emit(328, 328.1, "h2", w.arp())
+		w.ask(218, w.udp(false, ask))
+		w.emit(219, 230.5, "h1", reply(w))
+		w.emit(329, 329.1, "h2", reply(w))
+		for _, ms := range sent {
+			w.ask(ms, w.udp(false, ask))
+		}
+		w.ask(4000, w.udp(false, "later"))
+		return w
+	}
+	w := twice()
+	w.want(w.check(off))
+	w = twice(1000)
+	if r := w.check(off); r.UDP != (UDP{Sent: 2, Answered: 1, Gaps: 1}) {
+		t.Fatalf("%+v", r.UDP)
+	}
+	w.emit(999, 999.1, "h2", reply(w))
+	w.want(w.check(off), Gap)
+	w.want(w.check(Options{Faults: off.Faults, Clocks: 2 * time.Millisecond}))
+	w = twice(1000)
+	w.emit(1001, 1001.1, "h2", reply(w))
+	w.want(w.check(off))
+	w = twice(320) // the second may be to this one
+	w.want(w.check(off))
+	w = twice(251, 320) // and the first may not, but that was under way to the dead host
+	if r := w.check(off); r.UDP != (UDP{Sent: 3, Answered: 2, Nobody: 1}) {
+		t.Fatalf("%+v", r.UDP)
+	}
+	w = twice(251, 1000, 1400)
+	if r := w.check(off); r.UDP != (UDP{Sent: 4, Answered: 2, Gaps: 2}) {
+		t.Fatalf("%+v", r.UDP)
+	}
 }
 
 // TestGapsInCheckpointMode are gaps, too.

@@ -98,23 +98,22 @@ func (x window) has(w word) bool {
 	return !w.at.Before(x.from) && !w.at.After(x.until) && (x.mac == "" || x.mac == w.mac)
 }
 
-// within counts the transmissions in any of the windows.
-func within(ws []word, windows []window) (n int) {
-	for _, w := range ws {
-		if slices.ContainsFunc(windows, func(x window) bool { return x.has(w) }) {
-			n++
-		}
-	}
-	return n
+// without are the transmissions that are in none of the windows.
+func without(ws []word, windows []window) []word {
+	return slices.DeleteFunc(slices.Clone(ws), func(w word) bool {
+		return slices.ContainsFunc(windows, func(x window) bool { return x.has(w) })
+	})
 }
 
-// useUp finds a window for one of the transmissions, which then has room for no other.
-func useUp(ws []word, windows []window) bool {
-	for _, w := range ws {
-		if i := slices.IndexFunc(windows, func(x window) bool { return x.has(w) }); i >= 0 {
-			windows[i] = window{} // in no time
-			return true
+// useUp finds a window for the last transmission that there is one for, which then has room
+// for no other, and returns the rest. The last, as it may be the one that any answer before
+// it cannot stand for.
+func useUp(ws []word, windows []window) (rest []word, found bool) {
+	for i, w := range slices.Backward(ws) {
+		if j := slices.IndexFunc(windows, func(x window) bool { return x.has(w) }); j >= 0 {
+			windows[j] = window{} // in no time
+			return slices.Delete(slices.Clone(ws), i, i+1), true
 		}
 	}
-	return false
+	return ws, false
 }
