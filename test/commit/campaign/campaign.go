@@ -61,12 +61,11 @@ func begin(ctx context.Context, o options) (*campaign, error) {
 }
 
 // buffer fails the guest's hosts again and again, over one load whose connections live on.
-func (c *campaign) buffer(ctx context.Context) (err error) {
+func (c *campaign) buffer(ctx context.Context, steps []step) (err error) {
 	if c.load, err = c.rig.Load(requestEvery, c.seed); err != nil {
 		return err
 	}
-	for n := range c.runs {
-		s := draw(c.seed, n)
+	for n, s := range steps {
 		began := time.Now()
 		rep, err := c.once(ctx, s)
 		c.account(s.fault, rep)
@@ -74,7 +73,7 @@ func (c *campaign) buffer(ctx context.Context) (err error) {
 			c.result.Failed = &failed{Run: n + 1, Kind: s.fault.Name, Cause: err.Error()}
 			return errors.Join(fmt.Errorf("run %d, %s: %w", n+1, s.fault.Name, err), c.keep(rep))
 		}
-		fmt.Printf("%3d/%d %-13s silent for %5.0f ms, %4d frames held, all explained; %.0f s\n", n+1, c.runs, s.fault.Name, rep.Silence, rep.Held, time.Since(began).Seconds())
+		fmt.Printf("%3d/%d %-13s silent for %5.0f ms, %4d frames held, all explained; %.0f s\n", n+1, len(steps), s.fault.Name, rep.Silence, rep.Held, time.Since(began).Seconds())
 		c.goOn()
 	}
 	for _, f := range c.load.Stop() {

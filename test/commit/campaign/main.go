@@ -39,7 +39,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer c.rig.Down()
-	err = c.buffer(ctx)
+	err = c.buffer(ctx, schedule(o.seed, o.runs))
 	if err == nil {
 		err = c.checkpoint(ctx)
 	}

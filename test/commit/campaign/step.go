@@ -25,6 +25,14 @@ func draw(seed uint64, n int) step {
 	return step{f, time.Duration(random.Int64N(int64(time.Second))), random}
 }
 
+// schedule is the first steps of a seed.
+func schedule(seed uint64, runs int) (steps []step) {
+	for n := range runs {
+		steps = append(steps, draw(seed, n))
+	}
+	return steps
+}
+
 // once has a fault happen to a guest that is well, waits until all is well again, and
 // judges all since the last time.
 func (c *campaign) once(ctx context.Context, s step) (rep commit.Report, err error) {

@@ -21,12 +21,18 @@ type Fault struct {
 	Do func(ctx context.Context, r *Rig, p trace.Event, random *rand.Rand) (off string, err error)
 }
 
+// The names of those that tests ask for.
+const (
+	PowerOff   = "power-off"
+	QEMUKilled = "QEMU killed"
+)
+
 // Faults are what a campaign draws from.
 var Faults = []Fault{
-	{"power-off", true, func(_ context.Context, r *Rig, p trace.Event, _ *rand.Rand) (string, error) {
+	{PowerOff, true, func(_ context.Context, r *Rig, p trace.Event, _ *rand.Rand) (string, error) {
 		return p.Primary, r.PowerOff(p.Primary)
 	}},
-	{"QEMU killed", true, func(ctx context.Context, r *Rig, p trace.Event, _ *rand.Rand) (string, error) {
+	{QEMUKilled, true, func(ctx context.Context, r *Rig, p trace.Event, _ *rand.Rand) (string, error) {
 		return "", r.kill(ctx, commit.GuestKilled, p.Primary, "pkill", "-KILL", "-f", "^/usr/bin/qemu-system-x86_64 -name guest=g1")
 	}},
 	{"agent killed", true, func(ctx context.Context, r *Rig, p trace.Event, _ *rand.Rand) (string, error) {
