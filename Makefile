@@ -4,7 +4,6 @@ TAGS    := libvirt_dlopen
 KEEP    ?= 0
 HOSTS   ?= container
 OUT     := out
-RUNS    ?= 20
 SEEDS   ?= 100000
 NODES   ?= 3
 export GOFLAGS := $(GOFLAGS) -tags=$(TAGS)
@@ -29,9 +28,9 @@ bench: deps ## the figures that hamgr promises, from real runs, into out/bench (
 	@$(GO) build -o $(OUT)/bin/bench ./test/bench
 	@$(OUT)/bin/bench -only "$(ONLY)"
 
-commit: deps ## random failures of a watched guest's hosts, each checked: RUNS=n SEED=s HOSTS=container, into out/commit
+commit: deps ## random failures of a watched guest's hosts, each checked: RUNS=n (200, or 40 with HOSTS=uml; ten minutes) SEED=s HOSTS=container, into out/commit
 	@$(GO) build -o $(OUT)/bin/campaign ./test/commit/campaign
-	@$(OUT)/bin/campaign -runs $(RUNS) $(if $(SEED),-seed $(SEED)) -hosts $(HOSTS)
+	@$(OUT)/bin/campaign -runs $(or $(RUNS),$(if $(filter uml,$(HOSTS)),40,200)) $(if $(SEED),-seed $(SEED)) -hosts $(HOSTS)
 
 sim: ## hamgr's decisions in simulated failures: SEEDS=n from SEED=first on, into out/sim (SEEDS=1 tells the story of one)
 	@$(GO) build -o $(OUT)/bin/sim ./test/sim/campaign
@@ -39,7 +38,7 @@ sim: ## hamgr's decisions in simulated failures: SEEDS=n from SEED=first on, int
 
 chaos: deps ## hosts, processes and networks fail at random, and every promise is checked: RUNS=n SEED=s HOSTS=container NODES=3 FAULTS=a,b, into out/chaos
 	@$(GO) build -o $(OUT)/bin/chaos ./test/chaos
-	@$(OUT)/bin/chaos -runs $(RUNS) $(if $(SEED),-seed $(SEED)) -hosts $(HOSTS) -nodes $(NODES) -faults "$(FAULTS)"
+	@$(OUT)/bin/chaos -runs $(or $(RUNS),20) $(if $(SEED),-seed $(SEED)) -hosts $(HOSTS) -nodes $(NODES) -faults "$(FAULTS)"
 
 # -count=1: Go remembers results by what a test's own process reads, and the end-to-end tests
 # build the hamgr that they test by another.
