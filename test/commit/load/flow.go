@@ -109,14 +109,14 @@ func (f *flow) overUDP(conn net.Conn) func(line string) (string, error) {
 	return func(line string) (string, error) {
 		for end := time.Now().Add(f.load.Patience); time.Now().Before(end); f.result.Again++ {
 			io.WriteString(conn, line+"\n") // while nobody has the address, this fails
-			conn.SetReadDeadline(time.Now().Add(again))
+			conn.SetReadDeadline(time.Now().Add(f.load.Again))
 			for {
 				n, err := conn.Read(buf)
 				if errors.Is(err, net.ErrClosed) {
 					return "", err
 				}
 				if err != nil {
-					time.Sleep(again / 10) // an ICMP error comes at once
+					time.Sleep(f.load.Again / 10) // an ICMP error comes at once
 					break
 				}
 				answer := strings.TrimSuffix(string(buf[:n]), "\n")

@@ -4,6 +4,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +30,9 @@ type Options struct {
 	Interval  time.Duration // mean time between an answer and the next request of a flow
 	Seed      uint64        // of the random part
 	Patience  time.Duration // for one answer; then a flow gives up
-	Refresh   time.Duration // how often the guest's addresses are asked for anew
+	Again     time.Duration // when a request over UDP without an answer is sent again; 400 ms if zero
+	Refresh   time.Duration // how often some of the guest's addresses are asked for anew
+	Fleeting  []netip.Addr  // these; to the others requests go on while it cannot answer that
 
 	Each func(Exchange) // called for every request that was answered or given up, by several goroutines; none if nil
 }
@@ -39,9 +43,6 @@ type Exchange struct {
 	Sent, Got          time.Time
 	Err                error
 }
-
-// again is when a UDP request without an answer is sent again.
-const again = 400 * time.Millisecond
 
 // Result is what became of one flow.
 type Result struct {
@@ -66,6 +67,7 @@ type Load struct {
 // Start begins all flows. Names of ledger clients start with name, which must not have
 // been used with this ledger.
 func Start(name string, o Options) (*Load, error) {
+	o.Again = cmp.Or(o.Again, 400*time.Millisecond)
 	ns, err := netns.GetFromPid(o.Pid)
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
@@ -158,7 +160,7 @@ func (l *Load) Abort() []Result {
 	return l.Stop()
 }
 
-// forget drops the guest's link addresses every now and then, so that they are asked for.
+// forget drops link addresses of the guest's every now and then, so that they are asked for.
 func (l *Load) forget(ctx context.Context, ns netns.NsHandle) {
 	h, err := netlink.NewHandleAt(ns)
 	if err != nil {
@@ -175,7 +177,8 @@ func (l *Load) forget(ctx context.Context, ns netns.NsHandle) {
 			continue
 		}
 		for _, n := range neighbours {
-			if n.State != netlink.NUD_INCOMPLETE { // that one is being asked for
+			a, _ := netip.AddrFromSlice(n.IP)
+			if slices.Contains(l.Fleeting, a.Unmap()) && n.State != netlink.NUD_INCOMPLETE { // that one is being asked for
 				h.NeighDel(&n) // if it is gone by itself, as well
 			}
 		}

@@ -180,16 +180,17 @@ func (r *Rig) Protect(ctx context.Context) error {
 	return nil
 }
 
-// slower is how many times as long clients wait between two requests on hosts with kernels
-// of their own.
-const slower = 4
+const (
+	// slower is how many times as long clients wait on hosts with kernels of their own.
+	slower = 4
+	// again is when a request over UDP is sent again: often enough that some come while the
+	// guest has no agent, which is over in half a second.
+	again = 100 * time.Millisecond
+)
 
 // Load begins to ask the guest in every way; requests of a flow come every interval on
 // the average, or what is that on slower hosts.
 func (r *Rig) Load(interval time.Duration, seed uint64) (*load.Load, error) {
-	if r.kind == lab.UML {
-		interval *= slower
-	}
 	r.loads++
 	return load.Start(fmt.Sprintf("load%d", r.loads), r.load(interval, seed))
 }
@@ -201,8 +202,13 @@ func (r *Rig) load(interval time.Duration, seed uint64) load.Options {
 			addresses = append(addresses, netip.MustParsePrefix(a).Addr())
 		}
 	}
-	return load.Options{
+	o := load.Options{
 		Pid: r.Host("client").Pid(), Device: "eth1", Addresses: addresses, Port: 7000,
-		Interval: interval, Seed: seed, Patience: r.Patience(), Refresh: 300 * time.Millisecond, Each: r.each,
+		Interval: interval, Again: again, Seed: seed, Patience: r.Patience(), Each: r.each,
+		Refresh: 300 * time.Millisecond, Fleeting: addresses[:2],
 	}
+	if r.kind == lab.UML {
+		o.Interval, o.Again = slower*o.Interval, slower*o.Again
+	}
+	return o
 }
