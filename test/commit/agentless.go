@@ -3,6 +3,7 @@ package commit
 import (
 	"time"
 
+	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/trace"
 )
 
@@ -49,7 +50,7 @@ func (t *timeline) lastPause(f Fault) (from time.Time) {
 }
 
 // cleared is when the successor of an agent that died took its filters and queues off the
-// taps: after the order to let the guest run alone, before it noted that the output is open.
+// taps: after it heard that the guest is to run alone, before it noted that the output is open.
 // Zero: another host got the guest first, and with it the copies of its input.
 func (t *timeline) cleared(f Fault) (from, until time.Time) {
 	for _, e := range t.events {
@@ -57,7 +58,7 @@ func (t *timeline) cleared(f Fault) (from, until time.Time) {
 		case !e.Time.After(f.Until):
 		case e.Kind == trace.Restored:
 			return time.Time{}, time.Time{}
-		case e.Node == f.Host && e.Kind == trace.Order:
+		case e.Node == f.Host && e.Phase == string(core.Solo) && from.IsZero():
 			from = e.Time
 		case e.Node == f.Host && e.Kind == trace.Opened && !from.IsZero():
 			return from, e.Time

@@ -26,7 +26,7 @@ type Options struct {
 	// Way is what a request may take from a client's port to QEMU's hands. 5 ms if zero.
 	Way time.Duration
 	// Answer is within what time a request is answered that is not lost: what comes later
-	// before the end of the capture is left to the next check. 1 s if zero.
+	// before the end of the capture is left to the next check. DefaultAnswer if zero.
 	Answer time.Duration
 }
 
@@ -49,9 +49,10 @@ func LoadOptions(file string) (o Options, err error) {
 }
 
 const (
-	defaultPort   = 7000
-	defaultAnswer = time.Second
-	defaultWay    = 5 * time.Millisecond
+	defaultPort = 7000
+	defaultWay  = 5 * time.Millisecond
+	// DefaultAnswer is Options.Answer where that is zero.
+	DefaultAnswer = time.Second
 	// slack is what a released frame may take from the buffer to the network on a busy
 	// machine before it counts as late or lost.
 	slack = 100 * time.Millisecond
@@ -68,7 +69,7 @@ type checker struct {
 
 // Check judges what was seen by what the nodes say they did.
 func Check(frames []Frame, events []trace.Event, o Options) Report {
-	o.Port, o.Answer, o.Way = cmp.Or(o.Port, defaultPort), cmp.Or(o.Answer, defaultAnswer), cmp.Or(o.Way, defaultWay)
+	o.Port, o.Answer, o.Way = cmp.Or(o.Port, defaultPort), cmp.Or(o.Answer, DefaultAnswer), cmp.Or(o.Way, defaultWay)
 	c := checker{Options: o, timeline: newTimeline(o.Domain, events), matched: map[string]matched{}, report: &Report{from: o.From}}
 	for _, f := range frames {
 		c.packets = append(c.packets, dissect(f))

@@ -76,11 +76,28 @@ func (c *campaign) buffer(ctx context.Context, steps []step) (err error) {
 		fmt.Printf("%3d/%d %-13s silent for %5.0f ms, %4d frames held, all explained; %.0f s\n", n+1, len(steps), s.fault.Name, rep.Silence, rep.Held, time.Since(began).Seconds())
 		c.goOn()
 	}
+	if err := c.rest(ctx); err != nil {
+		return fmt.Errorf("after the last run: %w", err)
+	}
 	for _, f := range c.load.Stop() {
 		if f.Error != "" {
 			return fmt.Errorf("%s: %s", f.Flow, f.Error)
 		}
 	}
+	return nil
+}
+
+// rest judges the requests of the last run that had yet to be answered.
+func (c *campaign) rest(ctx context.Context) error {
+	wait(ctx, c.rig.Answer())
+	c.until = time.Now()
+	rep, err := c.rig.Check(c.from)
+	c.result.count(rep)
+	c.sum.Merge(rep)
+	if err = errors.Join(err, rep.Err()); err != nil {
+		return errors.Join(err, c.keep(rep))
+	}
+	c.goOn()
 	return nil
 }
 

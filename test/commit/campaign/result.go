@@ -73,11 +73,15 @@ func newResult(ctx context.Context, o options, r *rig.Rig) result {
 	return out
 }
 
-func (r *result) add(name string, rep commit.Report) {
-	r.Runs++
+func (r *result) count(rep commit.Report) {
 	for _, n := range rep.Count {
 		r.Violations += n
 	}
+}
+
+func (r *result) add(name string, rep commit.Report) {
+	r.Runs++
+	r.count(rep)
 	k := r.Kinds[name]
 	k.Runs++
 	k.Moved += rep.Restores

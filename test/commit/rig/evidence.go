@@ -31,6 +31,15 @@ const (
 	slowAnswer = 10 * time.Second
 )
 
+// Answer is within what time a request is answered that is not lost. A check judges those that
+// had it, and the next one the others.
+func (r *Rig) Answer() time.Duration {
+	if r.kind == lab.UML {
+		return slowAnswer
+	}
+	return commit.DefaultAnswer
+}
+
 // before is what of a capture a check needs from before it begins to judge: longer than
 // any frame is held.
 const before = 15 * time.Second
@@ -49,9 +58,9 @@ func (r *Rig) Check(from time.Time) (commit.Report, error) {
 }
 
 func (r *Rig) options(from time.Time) commit.Options {
-	o := commit.Options{Domain: "g1", From: from, Faults: r.faults, Clocks: r.clocks()}
+	o := commit.Options{Domain: "g1", From: from, Faults: r.faults, Clocks: r.clocks(), Answer: r.Answer()}
 	if r.kind == lab.UML {
-		o.Way, o.Answer = slowWay, slowAnswer
+		o.Way = slowWay
 	}
 	for _, n := range nics {
 		o.MACs = append(o.MACs, n.MAC)

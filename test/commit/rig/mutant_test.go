@@ -131,14 +131,18 @@ func innocent(t *testing.T, r *Rig, when string, provocations ...string) {
 		if err := r.Mutate(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
+		var rep commit.Report
 		for _, p := range provocations {
-			rep := provoke(t, r, p)
+			rep = provoke(t, r, p)
 			if rep.Err() != nil {
 				t.Fatalf("%s: %v", p, rep.Err())
 			}
 			if p == failover && rep.Restores != 1 {
 				t.Errorf("%s: %d restores", p, rep.Restores)
 			}
+		}
+		if rep.UDP.Answered == 0 {
+			t.Errorf("no request was judged: %+v", rep.UDP)
 		}
 	})
 }
@@ -180,6 +184,6 @@ func provoke(t *testing.T, r *Rig, provocation string) commit.Report {
 	if rep.Emitted == 0 || rep.Epochs == 0 {
 		t.Fatalf("nothing was put to the test: %d frames, %d epochs", rep.Emitted, rep.Epochs)
 	}
-	t.Logf("%v: %d frames held, %d epochs, commit %v ms, after it %v ms", rep.Count, rep.Held, rep.Epochs, rep.Commit, rep.After)
+	t.Logf("%v: %d frames held, %d epochs, commit %v ms, after it %v ms; %+v", rep.Count, rep.Held, rep.Epochs, rep.Commit, rep.After, rep.UDP)
 	return rep
 }
