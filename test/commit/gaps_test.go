@@ -102,12 +102,14 @@ func TestAgentDied(t *testing.T) {
 		}
 		w.order(280, 2, "protected", "buffer", "h1") // what the successor finds
 		w.order(4900, 3, "solo", "buffer", "h1")     // h1 hears of it at 4902
+		w.order(4950, 4, "syncing", "buffer", "h1")
+		w.order(4980, 5, "solo", "buffer", "h1") // that came to nothing
 		w.note(5000, trace.Event{Node: "h1", Kind: trace.Opened, Generation: 3})
 		return w
 	}
 	for ms, want := range map[float64][]Kind{
 		199: {Gap}, 202: nil, 250: nil, 349: nil, 351: {Gap}, // waited since the fifth epoch, acknowledged at 206
-		2000: {Gap}, 4896: {Gap}, 4898: nil, 4999: nil, 5001: {Gap},
+		2000: {Gap}, 4896: {Gap}, 4898: nil, 4940: nil, 4999: nil, 5001: {Gap},
 	} {
 		w := gap(died(), ms)
 		w.want(w.check(killed), want...)
