@@ -7,14 +7,15 @@ import (
 
 	"github.com/hamgr/hamgr/bufferqdisc/gate"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
+	"github.com/hamgr/hamgr/bufferqdisc/internal/inject"
 	"github.com/vishvananda/netlink"
 )
 
 // wantRefusal fails the test unless a broken call, and nothing else, is an error.
 func (d *drama) wantRefusal(what string, err error) {
 	d.l.t.Helper()
-	if d.act = what; (err != nil) != (d.f.failed != "") || err != nil && !errors.Is(err, errInjected) {
-		d.l.t.Errorf("%s, %q failed in call %d: %v", what, d.f.failed, d.f.at, err)
+	if d.act = what; (err != nil) != (d.f.Failed != "") || err != nil && !errors.Is(err, inject.Err) {
+		d.l.t.Errorf("%s, %q failed in call %d: %v", what, d.f.Failed, d.f.At, err)
 	}
 }
 
@@ -84,7 +85,7 @@ func TestEveryNetlinkCallOfADropFails(t *testing.T) {
 			must(t, Drop(l.taps()))
 		}
 		if left := own(t); len(left) > 0 {
-			t.Errorf("Drop of %s, %q failed in call %d: left %s", d.c.Backend, d.f.failed, d.f.at, left[0].Attrs().Name)
+			t.Errorf("Drop of %s, %q failed in call %d: left %s", d.c.Backend, d.f.Failed, d.f.At, left[0].Attrs().Name)
 		}
 		d.send()
 		d.look()
@@ -117,7 +118,7 @@ func TestEveryNetlinkCallOfASweepFails(t *testing.T) {
 			must(t, Sweep())
 		}
 		if left := len(own(t)); left != wanted {
-			t.Errorf("Sweep of %s, %q failed in call %d: %d devices are left of %d", d.c.Backend, d.f.failed, d.f.at, left, wanted)
+			t.Errorf("Sweep of %s, %q failed in call %d: %d devices are left of %d", d.c.Backend, d.f.Failed, d.f.At, left, wanted)
 		}
 		d.look()
 		must(t, d.run("end"))
@@ -136,7 +137,7 @@ func TestEveryNetlinkCallOfAGateFails(t *testing.T) {
 		must(t, err)
 		g, err := gate.New(h, l.taps(), time.Time{})
 		if err != nil {
-			if !errors.Is(err, errInjected) {
+			if !errors.Is(err, inject.Err) {
 				t.Errorf("NewGate: %v", err)
 			}
 			return
@@ -145,7 +146,7 @@ func TestEveryNetlinkCallOfAGateFails(t *testing.T) {
 		d.send()
 		d.look()
 		d.open, d.allowed = true, d.seq
-		if err := g.Close(); err != nil && !f.on {
+		if err := g.Close(); err != nil && !f.On {
 			must(t, g.Close())
 		} else if err != nil {
 			g.Abandon()

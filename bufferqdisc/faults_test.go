@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
+	"github.com/hamgr/hamgr/bufferqdisc/internal/inject"
 	"github.com/vishvananda/netlink"
 )
 
@@ -44,7 +45,7 @@ func (d *drama) look() {
 	for _, p := range got {
 		d.out[seqOf(p)] = true
 		if s := seqOf(p); s > d.allowed {
-			d.l.t.Errorf("%s of %s, call %d: frame %d is out, up to %d may be", d.act, d.f.failed, d.f.at, s, d.allowed)
+			d.l.t.Errorf("%s of %s, call %d: frame %d is out, up to %d may be", d.act, d.f.Failed, d.f.At, s, d.allowed)
 		}
 	}
 }
@@ -65,7 +66,7 @@ func (d *drama) lookForAll() {
 			return
 		}
 		if time.Now().After(deadline) {
-			d.l.t.Errorf("%s succeeded, %s failed in call %d: frame %d is not out, up to %d should be", d.act, d.f.failed, d.f.at, missing, d.allowed)
+			d.l.t.Errorf("%s succeeded, %s failed in call %d: frame %d is not out, up to %d should be", d.act, d.f.Failed, d.f.At, missing, d.allowed)
 			return
 		}
 	}
@@ -119,7 +120,7 @@ func TestEveryNetlinkCallFails(t *testing.T) {
 	eachFault(t, func(l *lab, d *drama, f faulty) {
 		if err := d.play(life); err == nil {
 			return
-		} else if !errors.Is(err, errInjected) {
+		} else if !errors.Is(err, inject.Err) {
 			t.Errorf("%s: %v", d.act, err)
 		}
 		d.send()
@@ -127,21 +128,21 @@ func TestEveryNetlinkCallFails(t *testing.T) {
 		if d.b == nil {
 			return // Setup changed nothing
 		}
-		if d.act == "hold" && !f.on {
+		if d.act == "hold" && !f.On {
 			d.open, d.allowed = true, d.seq
 			l.wantOpen() // a Hold that fails leaves it open
 		}
-		if f.at%2 == 0 && !f.on { // with leave: what failed can be done again
+		if f.At%2 == 0 && !f.On { // with leave: what failed can be done again
 			if err := d.b.Teardown(); err != nil {
-				t.Errorf("%s of %s, then Teardown: %v", d.act, d.f.failed, err)
+				t.Errorf("%s of %s, then Teardown: %v", d.act, d.f.Failed, err)
 			}
 			return
 		}
 		wasOpen := d.open
-		if err := d.b.Abandon(); err != nil && !f.on {
-			t.Errorf("%s of %s, then Abandon: %v", d.act, d.f.failed, err)
+		if err := d.b.Abandon(); err != nil && !f.On {
+			t.Errorf("%s of %s, then Abandon: %v", d.act, d.f.Failed, err)
 		}
-		if d.act == "teardown" || f.on && wasOpen {
+		if d.act == "teardown" || f.On && wasOpen {
 			return // there may be nothing left to cut, or nothing to cut it with
 		}
 		d.look()
@@ -150,9 +151,6 @@ func TestEveryNetlinkCallFails(t *testing.T) {
 		d.look()
 	})
 }
-
-// ways a call can fail: at once; with its work done but the answer lost; and all after it.
-var ways = map[string]faulty{"once": {}, "answer lost": {doesIt: true}, "from then on": {on: true}}
 
 // eachFault runs a play with each backend and each call broken.
 func eachFault(t *testing.T, play func(l *lab, d *drama, f faulty)) {
@@ -163,15 +161,15 @@ func eachFault(t *testing.T, play func(l *lab, d *drama, f faulty)) {
 // once, as most of the time is the kernel's for removing devices.
 func eachCall(t *testing.T, backend string, play func(l *lab, d *drama, f faulty)) {
 	var all sync.WaitGroup
-	for name, way := range ways {
+	for name, way := range inject.Ways {
 		all.Go(func() {
 			l := newLab(t, 2)
-			for way.at = 1; ; way.at++ {
-				if last := oneFault(l, backend, way, play); last || t.Failed() {
+			for way.At = 1; ; way.At++ {
+				if last := oneFault(l, backend, faulty{Fault: way}, play); last || t.Failed() {
 					break
 				}
 			}
-			t.Logf("%s: %d calls", name, way.at-1)
+			t.Logf("%s: %d calls", name, way.At-1)
 		})
 	}
 	all.Wait()
@@ -187,19 +185,19 @@ func oneFault(l *lab, backend string, f faulty, play func(l *lab, d *drama, f fa
 		return &f, err
 	}}
 	play(l, d, f)
-	if f.on || d.b != nil {
+	if f.On || d.b != nil {
 		must(l.t, Clear(l.taps()))
 	}
 	l.wantOpen()
 	after := l.traces()
-	if f.on { // an empty clsact, which nobody could take away again, does no harm
+	if f.On { // an empty clsact, which nobody could take away again, does no harm
 		for _, name := range l.taps() {
 			netlink.QdiscDel(clsact(byName(l.t, name)))
 		}
 		after = l.traces()
 	}
 	if after != before {
-		l.t.Errorf("%s of %s, call %d left behind:\n%s\nwas\n%s", d.act, f.failed, f.at, after, before)
+		l.t.Errorf("%s of %s, call %d left behind:\n%s\nwas\n%s", d.act, f.Failed, f.At, after, before)
 	}
-	return f.failed == ""
+	return f.Failed == ""
 }

@@ -6,30 +6,28 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hamgr/hamgr/bufferqdisc/internal/inject"
 	"github.com/vishvananda/netlink"
 )
-
-// ways a call can fail: at once; with its work done but the answer lost; and all after it.
-var ways = map[string]faults{"once": {}, "answer lost": {doesIt: true}, "from then on": {on: true}}
 
 // eachFault plays with each call broken, in each way, until none was. What comes back is an
 // error, or nil with none broken.
 func eachFault(t *testing.T, play func(l *lab, f *faults) error) {
-	for name, way := range ways {
+	for name, way := range inject.Ways {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // most of the time is the kernel's for removing devices
 			l := newLab(t, 1, false)
 			for at := 1; !t.Failed(); at++ {
-				f := way
-				f.at = at
-				err := play(l, &f)
-				if f.failed == "" {
+				f := &faults{way}
+				f.At = at
+				err := play(l, f)
+				if f.Failed == "" {
 					must(t, err)
 					t.Logf("%d calls", at-1)
 					return
 				}
-				if !errors.Is(err, errInjected) {
-					t.Errorf("call %d, %s: %v", at, f.failed, err)
+				if !errors.Is(err, inject.Err) {
+					t.Errorf("call %d, %s: %v", at, f.Failed, err)
 				}
 			}
 		})
@@ -128,11 +126,11 @@ func (l *lab) copyWith(f *faults, m *Mirror) error {
 		next, _ := g.receive(1)
 		got = append(got, next...)
 	} else if got = append(got, early); m.sources[0].account != nil {
-		l.t.Errorf("call %d, %s: a packet did not wait", f.at, f.failed)
+		l.t.Errorf("call %d, %s: a packet did not wait", f.At, f.Failed)
 	}
 	next, _ := g.receive(1)
 	if got := seqsOf(append(got, next...)); !slices.Equal(got, []uint32{1, 2, 3}) {
-		l.t.Errorf("call %d, %s: in and after a pause the guest got %v", f.at, f.failed, got)
+		l.t.Errorf("call %d, %s: in and after a pause the guest got %v", f.At, f.Failed, got)
 	}
 	return errors.Join(err, m.Close())
 }
@@ -144,7 +142,7 @@ func (l *lab) wantReached(f *faults, when string, seq uint32) {
 		h.send(h.guests[0], seq)
 		got, err := h.guests[0].receiveUntil(seq)
 		if err != nil || !slices.IsSorted(seqsOf(got)) {
-			l.t.Errorf("call %d, %s: %s, the guest got %v: %v", f.at, f.failed, when, seqsOf(got), err)
+			l.t.Errorf("call %d, %s: %s, the guest got %v: %v", f.At, f.Failed, when, seqsOf(got), err)
 		}
 	}
 }
@@ -154,7 +152,7 @@ func (l *lab) clearAfter(f *faults, h *host) {
 	l.t.Helper()
 	h.enter()
 	must(l.t, Clear(h.taps()))
-	if f.on { // an empty clsact, which nobody could take away again, does no harm
+	if f.On { // an empty clsact, which nobody could take away again, does no harm
 		for _, name := range h.taps() {
 			netlink.QdiscDel(clsact(byName(l.t, name)))
 		}
@@ -165,7 +163,7 @@ func (l *lab) clearAfter(f *faults, h *host) {
 func (l *lab) wantNothingLeft(f *faults, h *host, before string) {
 	l.t.Helper()
 	if after := h.traces(); after != before {
-		l.t.Errorf("call %d, %s: left:\n%s\nwas\n%s", f.at, f.failed, after, before)
+		l.t.Errorf("call %d, %s: left:\n%s\nwas\n%s", f.At, f.Failed, after, before)
 	}
 }
 
