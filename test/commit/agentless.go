@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"slices"
 	"time"
 
 	"github.com/hamgr/hamgr/hamgr/core"
@@ -19,6 +20,22 @@ func (c *checker) agentDied(f Fault) (out []window) {
 		out = append(out, window{"", from.Add(-c.Way), until})
 	}
 	return out
+}
+
+// stoodStill is when a guest stood still for want of its agent, which died in a pause: until
+// the guest was heard on the host again, or had been given to another. QEMU takes one packet
+// of each NIC in then, and throws it away.
+func (c *checker) stoodStill(f Fault) (from, until time.Time) {
+	if from = c.timeline.lastPause(f); from.IsZero() {
+		return from, from
+	}
+	_, until = c.withoutAgent(f)
+	for _, p := range c.packets {
+		if p.Host == f.Host && p.Device != "" && slices.Contains(c.MACs, p.src) && p.Time.After(f.Until) && p.Time.Before(until) {
+			return from, p.Time
+		}
+	}
+	return from, until
 }
 
 // lastPause is the earliest that a pause may have begun that was under way as an agent died:

@@ -47,7 +47,9 @@
 //   - Its agent died. What waited while the guest was being stopped goes with the agent: that
 //     came after the last epoch which it saw to its end, and before it was gone. And what the
 //     successor clears away stops the tap for an instant, between the order to let the guest
-//     run alone and the opening of the output. In between, nobody is needed to reach the guest.
+//     run alone and the opening of the output. In between, nobody is needed to reach the guest;
+//     only if it stood still then, as its agent died in a pause, QEMU takes one packet of each
+//     NIC in, and throws it away, before the successor lets the guest run.
 //   - A session began: before its first checkpoint nothing is copied and nothing could be
 //     restored, and QEMU stops the guest once when it likes, and drops what it takes in then.
 //   - An epoch ended, of which the agent notes that the guest had not taken all that was

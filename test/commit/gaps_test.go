@@ -105,6 +105,7 @@ func TestAgentDied(t *testing.T) {
 		w.order(4950, 4, "syncing", "buffer", "h1")
 		w.order(4980, 5, "solo", "buffer", "h1") // that came to nothing
 		w.note(5000, trace.Event{Node: "h1", Kind: trace.Opened, Generation: 3})
+		w.emit(251, 0, "h1", w.arp()) // it runs
 		return w
 	}
 	for ms, want := range map[float64][]Kind{
@@ -131,6 +132,22 @@ func TestAgentDied(t *testing.T) {
 	w.want(w.check(killed))
 }
 
+// TestAgentDiedInAPause: until the guest is heard again one packet more may be lost.
+func TestAgentDiedInAPause(t *testing.T) {
+	killed := Options{Faults: []Fault{{AgentKilled, "h1", at(240), at(250)}}}
+	for heard, want := range map[float64][]Kind{399: {Gap}, 401: nil, 6000: nil} {
+		w := protected(t)
+		w.note(206, trace.Event{Node: "h1", Kind: trace.Acked, Generation: 2, Epoch: 5})
+		w.order(900, 3, "solo", "buffer", "h1")
+		w.note(1000, trace.Event{Node: "h1", Kind: trace.Opened, Generation: 3})
+		w = gap(w, 400)
+		w.emit(heard, 0, "h1", w.arp())
+		w.want(w.check(killed), want...)
+		w = gap(w, 398) // and no other
+		w.want(w.check(killed), Gap)
+	}
+}
+
 // TestAgentDiedWithoutASession: nothing waited with it.
 func TestAgentDiedWithoutASession(t *testing.T) {
 	killed := Options{Faults: []Fault{{AgentKilled, "h1", at(240), at(250)}}}
@@ -152,6 +169,7 @@ func TestAgentDiedAndAnotherHostGotTheGuest(t *testing.T) {
 	killed := Options{Faults: []Fault{{AgentKilled, "h1", at(100), at(110)}}}
 	for ms, want := range map[float64][]Kind{209: nil, 211: {Gap}, 314: {Gap}, 316: nil, 335: {Gap}} {
 		w := failover(t, 6)
+		w.emit(111, 131, "h1", w.arp()) // it ran
 		w.note(400, trace.Event{Node: "h1", Kind: trace.Opened, Generation: 3})
 		w = gap(w, ms)
 		w.want(w.check(killed), want...)

@@ -77,8 +77,16 @@ func (c *checker) starting() []window {
 }
 
 // stops are, for each NIC, the ends of epochs before which the guest had not taken all that
-// was queued for it: there QEMU throws one packet away.
+// was queued for it, and those after which it stood still, as its agent died: there QEMU throws
+// one packet away.
 func (c *checker) stops() (out []window) {
+	for _, f := range c.Faults {
+		if from, until := c.stoodStill(f); f.What == AgentKilled && c.timeline.had(f.Host, f.From, f.Until) {
+			for _, mac := range c.MACs {
+				out = append(out, window{mac, from.Add(-c.Way), until})
+			}
+		}
+	}
 	last := map[string]time.Time{}
 	for _, e := range c.timeline.events {
 		if e.Kind != trace.Boundary {
