@@ -115,6 +115,11 @@ func TestTCP(t *testing.T) {
 	w.frames[len(w.frames)-1].Data[14+20+3]++
 	w.frames[len(w.frames)-2].Data[14+20+3]++
 	w.want(w.check(Options{}))
+	w.emit(4.9, 6.1, "h1", w.tcp(true, 600, 110, "")) // overtaken
+	w.want(w.check(Options{}))
+	w.emit(4.9, 6.2, "h2", w.tcp(true, 600, 110, "")) // another guest's, so to speak
+	w.want(w.check(Options{}), RolledBack)
+	w = start()
 	w.emit(6, 6.1, "h1", w.tcp(true, 600, 110, ""))
 	w.want(w.check(Options{}), RolledBack)
 	w = start()

@@ -20,6 +20,19 @@ type stream struct {
 	begun bool   // lines is the start of a line: the connection's beginning was seen, or a newline
 	ack   uint32 // the highest acknowledgement that was sent this way
 	acked bool   // ack is valid
+	by    origin // who gave it
+}
+
+// origin is when a host's guest emitted what was seen outside; the zero one: not known.
+type origin struct {
+	host string
+	at   time.Time
+}
+
+// overtaken says that something was emitted before what has come before it: the network may
+// swap them, as a buffer may that is opened.
+func (o origin) overtaken(by origin) bool {
+	return o.host != "" && o.host == by.host && o.at.Before(by.at)
 }
 
 // maxStream bounds what is kept of one direction; what comes later is not looked at.
@@ -30,7 +43,7 @@ type streams map[direction]*stream
 
 // add takes a segment and hands each line that it completes to yield. Errors: octets
 // that differ from those sent before, and an acknowledgement taken back.
-func (ss streams) add(p *packet, yield func(line string)) error {
+func (ss streams) add(p *packet, from origin, yield func(line string)) error {
 	d := direction{p.source, p.target}
 	s := ss[d]
 	start := p.tcp.Seq
@@ -41,7 +54,7 @@ func (ss streams) add(p *packet, yield func(line string)) error {
 		s = &stream{first: start, begun: p.tcp.SYN}
 		ss[d] = s
 	}
-	err := s.acknowledge(p)
+	err := s.acknowledge(p, from)
 	if err == nil {
 		err = s.put(int32(start-s.first), p.payload)
 	}
@@ -58,14 +71,17 @@ func (ss streams) add(p *packet, yield func(line string)) error {
 	return err
 }
 
-func (s *stream) acknowledge(p *packet) error {
+func (s *stream) acknowledge(p *packet, from origin) error {
 	if !p.tcp.ACK || p.tcp.RST {
 		return nil
 	}
 	if s.acked && int32(p.tcp.Ack-s.ack) < 0 {
+		if from.overtaken(s.by) {
+			return nil
+		}
 		return fmt.Errorf("it takes back the acknowledgement of %d octets", s.ack-p.tcp.Ack)
 	}
-	s.ack, s.acked = p.tcp.Ack, true
+	s.ack, s.acked, s.by = p.tcp.Ack, true, from
 	return nil
 }
 
@@ -105,7 +121,7 @@ type word struct {
 // words puts together what clients and guest said, in the order of its completion.
 // Contradictions of TCP go to complain, with the packet that made them.
 func (c *checker) words(complain func(p *packet, err error)) (out []word) {
-	ss := streams{}
+	ss, origins := streams{}, c.origins()
 	for i := range c.packets {
 		p := &c.packets[i]
 		response := c.guests(*p) && p.source.Port() == c.Port
@@ -115,7 +131,7 @@ func (c *checker) words(complain func(p *packet, err error)) (out []word) {
 		w := word{at: p.Time, host: p.Host, mac: p.dst, response: response}
 		switch {
 		case p.tcp != nil:
-			err := ss.add(p, func(line string) {
+			err := ss.add(p, origins[outside{p.Host, p.key, p.Time.UnixNano()}], func(line string) {
 				w.line = line
 				out = append(out, w)
 			})
@@ -125,6 +141,25 @@ func (c *checker) words(complain func(p *packet, err error)) (out []word) {
 		case p.kind == "UDP":
 			w.line, w.udp = string(bytes.TrimSuffix(p.payload, []byte("\n"))), true
 			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// outside names a frame on the network.
+type outside struct {
+	host, key string
+	at        int64 // nanoseconds
+}
+
+// origins are those of the frames that are unlike all others of their host.
+func (c *checker) origins() map[outside]origin {
+	out := map[outside]origin{}
+	for host, m := range c.matched {
+		for _, s := range m.emitted {
+			if !s.seen.IsZero() && !s.alike {
+				out[outside{host, s.key, s.seen.UnixNano()}] = origin{host, s.Time}
+			}
 		}
 	}
 	return out
