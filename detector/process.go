@@ -119,6 +119,16 @@ func (p *Process) Killed() bool {
 	return true
 }
 
+// Orderly says that the process has ended by itself and called that a success. false: it
+// lives, ended otherwise, or the kernel does not tell. It waits for at most reapLimit.
+func (p *Process) Orderly() bool {
+	if !p.HasEnded() {
+		return false
+	}
+	<-p.known
+	return p.said && p.status.Exited() && p.status.ExitStatus() == 0
+}
+
 func readable(fd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, 0)

@@ -41,14 +41,14 @@ func (a *Agent) howItEnded(ctx context.Context, name string, qemu *detector.Proc
 		info, err := a.host.Lookup(ctx, name)
 		switch {
 		case errors.Is(err, domain.ErrNoDomain):
-			return guestOf(a.lastEnd(name))
+			return ended(a.lastEnd(name), qemu)
 		case err == nil && info.Running(): // started again meanwhile
 			a.forgetEnd(name)
 			return rules.Running
 		case err == nil && info.End != domain.EndNone && a.panicked(name):
 			return rules.Panicked
 		case err == nil && info.End != domain.EndNone:
-			return guestOf(info.End)
+			return ended(info.End, qemu)
 		}
 		_ = sleep(ctx, endingPoll)
 	}
@@ -56,6 +56,15 @@ func (a *Agent) howItEnded(ctx context.Context, name string, qemu *detector.Proc
 		return rules.Unknown
 	}
 	return rules.Crashed
+}
+
+// ended is libvirt's word on a run, unless QEMU's exit status knows better: libvirt calls a
+// crash what it has missed the last word of, as QEMU may reset the monitor as it goes.
+func ended(e domain.End, qemu *detector.Process) rules.Guest {
+	if e == domain.EndCrash && qemu != nil && qemu.Orderly() {
+		return rules.Ended
+	}
+	return guestOf(e)
 }
 
 func guestOf(e domain.End) rules.Guest {
