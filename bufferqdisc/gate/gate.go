@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/boottime"
+	"github.com/hamgr/hamgr/bufferqdisc/internal/bpfmem"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
+	"github.com/hamgr/hamgr/bufferqdisc/internal/tapdev"
 	"github.com/hamgr/hamgr/internal/mutant"
 )
 
@@ -18,17 +20,23 @@ var ErrWallClock = errors.New("the deadline is not on the monotonic clock; make 
 // Gate is a deadline for the output of some taps, all of one guest. Its methods may be
 // called from any goroutine.
 type Gate struct {
-	mu   sync.Mutex // guards all
-	h    hook.Kernel
-	taps []*hook.Tap
-	p    *program
-	last Stats // of before p was closed
-	end  error // why it can be used no more, or nil
+	mu     sync.Mutex // guards all
+	h      hook.Kernel
+	values *bpfmem.Value[shared]
+	lanes  []*lane
+	buf    []byte
+	waited int   // for how many Extends not all went that waited
+	last   Stats // of before values was closed
+	end    error // why it can be used no more, or nil
 }
 
-// Stats says whether a gate is open now, and counts what it dropped since New.
+// Stats says whether a gate is open now, and counts what waits for it to be, and what it
+// dropped since New: beyond 32 MiB or 31,000 packets, or abandoned. A large (GSO) packet
+// counts as one.
 type Stats struct {
 	Open         bool   `json:"open"`
+	HeldPackets  uint64 `json:"held_packets"`
+	HeldBytes    uint64 `json:"held_bytes"`
 	Dropped      uint64 `json:"dropped_packets"`
 	DroppedBytes uint64 `json:"dropped_bytes"`
 }
@@ -39,7 +47,7 @@ type Stats struct {
 // that time and which Clear removes; one that had none has none. The handle is
 // its own from now on.
 func New(h hook.Kernel, taps []string, until time.Time) (g *Gate, err error) {
-	g = &Gate{h: h}
+	g = &Gate{h: h, buf: make([]byte, tapdev.MaxRead)}
 	var fresh []*hook.Tap
 	defer func() {
 		if err != nil {
@@ -50,37 +58,39 @@ func New(h hook.Kernel, taps []string, until time.Time) (g *Gate, err error) {
 			g, err = nil, fmt.Errorf("gate: %w", err)
 		}
 	}()
-	if g.p, err = load(); err != nil {
-		return g, err
+	if g.values, err = bpfmem.New[shared](); err != nil {
+		return g, fmt.Errorf("%w (it needs CAP_BPF and Linux 5.8)", err)
 	}
 	if err := g.Extend(until); err != nil {
 		return g, err
 	}
 	for _, name := range taps {
-		t, err := hook.Lookup(g.h, name)
+		l, err := openLane(g.h, name, g.values.FD())
+		if l != nil {
+			g.lanes = append(g.lanes, l)
+		}
 		if err != nil {
 			return g, err
 		}
-		g.taps = append(g.taps, t)
 	}
-	for _, t := range g.taps {
-		had, err := t.HasGate()
+	for _, l := range g.lanes {
+		had, err := l.tap.HasGate()
 		if err == nil {
-			err = t.AttachGate(g.p.prog)
+			err = l.tap.AttachGate(l.progs.gate)
 		}
 		if err != nil {
 			return g, err
 		}
 		if !had {
-			fresh = append(fresh, t)
+			fresh = append(fresh, l.tap)
 		}
 	}
 	return g, nil
 }
 
 // Extend opens the gate until a time and not longer; the zero Time or one that has
-// passed closes it now. All taps see it at once. ErrWallClock refuses a time that has no
-// monotonic reading.
+// passed closes it now. All taps see it at once, and what has waited goes first. ErrWallClock
+// refuses a time that has no monotonic reading.
 func (g *Gate) Extend(until time.Time) error {
 	var at uint64
 	if !until.IsZero() {
@@ -97,7 +107,10 @@ func (g *Gate) Extend(until time.Time) error {
 	if g.end != nil {
 		return g.end
 	}
-	g.p.shared().deadline.Store(at)
+	g.values.Get().deadline.Store(at) // one store: no program sees half of it
+	if boottime.Now() < at {
+		g.passLocked()
+	}
 	return nil
 }
 
@@ -110,29 +123,29 @@ func (g *Gate) Stats() Stats {
 
 func (g *Gate) statsLocked() Stats {
 	if g.end == nil {
-		s := g.p.shared()
+		s := g.values.Get()
+		out, outBytes := s.out.Load(), s.outBytes.Load() // first: in only grows
 		g.last = Stats{
-			Open:    boottime.Now() < s.deadline.Load(),
+			Open:        boottime.Now() < s.deadline.Load(),
+			HeldPackets: s.in.Load() - out, HeldBytes: s.inBytes.Load() - outBytes,
 			Dropped: s.dropped.Load(), DroppedBytes: s.droppedBytes.Load(),
 		}
 	}
 	return g.last
 }
 
-// Close removes the gate: from now on the taps are open, or as the buffer has them.
-// Only with the cluster's leave. After an error some taps may have their gate still,
-// and Close may be called again.
+// Close removes the gate: from now on the taps are open, or as the buffer has them, which
+// gets what waits. Only with the cluster's leave. After an error some taps may have their
+// gate still, with the deadline it had, and Close may be called again.
 func (g *Gate) Close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.end != nil {
 		return nil
 	}
-	var errs []error
-	for _, t := range g.taps {
-		errs = append(errs, t.DetachGate())
-	}
-	if err := errors.Join(errs...); err != nil {
+	deadline := g.values.Get().deadline.Swap(math.MaxUint64)
+	if err := g.openLocked(); err != nil {
+		g.values.Get().deadline.Store(deadline)
 		return fmt.Errorf("remove the gate: %w", err)
 	}
 	g.statsLocked()
@@ -140,24 +153,29 @@ func (g *Gate) Close() error {
 	return g.shutLocked()
 }
 
-// Abandon closes the gate for good; nothing passes until Clear or another gate takes
-// its place. After a Close it does nothing. It does not fail.
+// Abandon closes the gate for good and drops what waits; nothing passes until Clear or
+// another gate takes its place. After a Close it does nothing. It does not fail.
 func (g *Gate) Abandon() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.end != nil {
 		return
 	}
-	g.p.shared().deadline.Store(0)
+	g.values.Get().deadline.Store(0)
 	g.statsLocked()
+	g.last.Dropped += g.last.HeldPackets
+	g.last.DroppedBytes += g.last.HeldBytes
+	g.last.HeldPackets, g.last.HeldBytes = 0, 0
 	g.end = hook.ErrCut
 	g.shutLocked()
 }
 
-func (g *Gate) shutLocked() (err error) {
-	if g.p != nil {
-		err = g.p.close()
+func (g *Gate) shutLocked() error {
+	var errs []error
+	for _, l := range g.lanes {
+		errs = append(errs, l.close())
 	}
+	errs = append(errs, g.values.Close())
 	g.h.Delete()
-	return err
+	return errors.Join(errs...)
 }

@@ -9,75 +9,114 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
-	"github.com/hamgr/hamgr/bufferqdisc/internal/bpfmem"
+	"github.com/hamgr/hamgr/bufferqdisc/internal/tapdev"
 )
 
 const (
 	skbLen    = 0  // offset of len in struct __sk_buff (include/uapi/linux/bpf.h)
+	skbMark   = 8  // offset of mark in it
 	actUnspec = -1 // TC_ACT_UNSPEC (include/uapi/linux/pkt_cls.h): on to the next filter
 	actShot   = 2  // TC_ACT_SHOT
+
+	// limitBytes may wait for a deadline, of all NICs of a guest.
+	limitBytes = 32 << 20
 )
 
-// shared is the value of the program's one map, in memory that it and we share. The
-// deadline is ours to write, the rest the program's.
+// shared is the value of the programs' one map, in memory that they and we share. What
+// waits is what came in without what went out again.
 type shared struct {
-	deadline     atomic.Uint64 // CLOCK_BOOTTIME, nanoseconds
-	dropped      atomic.Uint64
-	droppedBytes atomic.Uint64
+	// The programs'.
+	in, inBytes           atomic.Uint64
+	dropped, droppedBytes atomic.Uint64 // without room, or too late again
+	_                     [32]byte      // what follows is written by another CPU
+	// Ours, but that the programs set waiting.
+	deadline      atomic.Uint64 // CLOCK_BOOTTIME, nanoseconds
+	out, outBytes atomic.Uint64
+	waiting       atomic.Uint64 // 1: what comes waits, behind what does
 }
 
 const (
-	atDeadline     = unsafe.Offsetof(shared{}.deadline)
-	atDropped      = unsafe.Offsetof(shared{}.dropped)
-	atDroppedBytes = unsafe.Offsetof(shared{}.droppedBytes)
+	atIn           = int16(unsafe.Offsetof(shared{}.in))
+	atInBytes      = int16(unsafe.Offsetof(shared{}.inBytes))
+	atDropped      = int16(unsafe.Offsetof(shared{}.dropped))
+	atDroppedBytes = int16(unsafe.Offsetof(shared{}.droppedBytes))
+	atDeadline     = int16(unsafe.Offsetof(shared{}.deadline))
+	atOut          = int16(unsafe.Offsetof(shared{}.out))
+	atOutBytes     = int16(unsafe.Offsetof(shared{}.outBytes))
+	atWaiting      = int16(unsafe.Offsetof(shared{}.waiting))
 )
 
-// instructions drop from the deadline on, and count what they drop.
-func instructions(mapFD int) asm.Instructions {
+// gateProgram redirects to a device from the deadline on, and drops what there is no room
+// for. Of what is marked it lets all pass that is in time: what our own TAP hands back loses
+// the mark, which means nothing to the host's own rules; a relay's bears another.
+func gateProgram(ifindex int, mark uint32, values int) asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
-		asm.LoadMapValue(asm.R7, mapFD, 0),
+		asm.LoadMapValue(asm.R7, values, 0),
+		asm.LoadMem(asm.R8, asm.R6, skbLen, asm.Word),
+		asm.LoadMem(asm.R9, asm.R6, skbMark, asm.Word),
 		asm.FnKtimeGetBootNs.Call(),
-		asm.LoadMem(asm.R1, asm.R7, int16(atDeadline), asm.DWord),
-		asm.JLT.Reg(asm.R0, asm.R1, "pass"),
+		asm.LoadMem(asm.R1, asm.R7, atDeadline, asm.DWord),
+		asm.JGE.Reg(asm.R0, asm.R1, "late"),
+		asm.JNE.Imm(asm.R9, 0, "marked"),
+		asm.LoadMem(asm.R1, asm.R7, atWaiting, asm.DWord),
+		asm.JEq.Imm(asm.R1, 0, "pass"),
+		asm.Ja.Label("hold"),
+
+		asm.JNE.Imm(asm.R9, 0, "drop").WithSymbol("late"),
 		asm.Mov.Imm(asm.R1, 1),
-		asm.AddAtomic.Mem(asm.R7, asm.R1, asm.DWord, int16(atDropped)),
-		asm.LoadMem(asm.R1, asm.R6, skbLen, asm.Word),
-		asm.AddAtomic.Mem(asm.R7, asm.R1, asm.DWord, int16(atDroppedBytes)),
+		asm.StoreMem(asm.R7, atWaiting, asm.R1, asm.DWord),
+
+		asm.LoadMem(asm.R1, asm.R7, atIn, asm.DWord).WithSymbol("hold"),
+		asm.LoadMem(asm.R2, asm.R7, atOut, asm.DWord),
+		asm.Sub.Reg(asm.R1, asm.R2),
+		asm.JGE.Imm(asm.R1, tapdev.MaxPackets, "drop"),
+		asm.LoadMem(asm.R1, asm.R7, atInBytes, asm.DWord),
+		asm.LoadMem(asm.R2, asm.R7, atOutBytes, asm.DWord),
+		asm.Sub.Reg(asm.R1, asm.R2),
+		asm.Add.Reg(asm.R1, asm.R8),
+		asm.JGT.Imm(asm.R1, limitBytes, "drop"),
+		asm.Mov.Imm(asm.R1, 1),
+		asm.AddAtomic.Mem(asm.R7, asm.R1, asm.DWord, atIn),
+		asm.AddAtomic.Mem(asm.R7, asm.R8, asm.DWord, atInBytes),
+		asm.Mov.Imm(asm.R1, int32(ifindex)),
+		asm.Mov.Imm(asm.R2, 0),
+		asm.FnRedirect.Call(),
+		asm.Return(),
+
+		asm.Mov.Imm(asm.R1, 1).WithSymbol("drop"),
+		asm.AddAtomic.Mem(asm.R7, asm.R1, asm.DWord, atDropped),
+		asm.AddAtomic.Mem(asm.R7, asm.R8, asm.DWord, atDroppedBytes),
 		asm.Mov.Imm(asm.R0, actShot),
 		asm.Return(),
+
+		asm.JNE.Imm32(asm.R9, int32(mark), "pass").WithSymbol("marked"),
+		asm.Mov.Imm(asm.R2, 0),
+		asm.StoreMem(asm.R6, skbMark, asm.R2, asm.Word),
 		asm.Mov.Imm(asm.R0, actUnspec).WithSymbol("pass"),
 		asm.Return(),
 	}
 }
 
-// program is a loaded gate. The kernel keeps program and map for as long as a filter
-// uses them; files and memory here are ours to close.
-type program struct {
-	values *bpfmem.Value[shared]
-	prog   *ebpf.Program
+// load has the kernel take a program. It keeps program and map for as long as a filter
+// uses them; what is returned is ours to close.
+func load(ins asm.Instructions) (*ebpf.Program, error) {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, Instructions: ins, License: "Apache-2.0"})
+	if err != nil {
+		return nil, fmt.Errorf("load a BPF program (needs CAP_BPF, Linux 5.8 and cls_bpf): %w", err)
+	}
+	return p, nil
 }
 
-func load() (p *program, err error) {
-	p = &program{}
-	defer func() {
-		if err != nil {
-			p.close()
-			p, err = nil, fmt.Errorf("load a BPF program (needs CAP_BPF, Linux 5.8 and cls_bpf): %w", err)
-		}
-	}()
-	if p.values, err = bpfmem.New[shared](); err != nil {
-		return p, err
+// programs are of one tap: at the gate, and at our TAP.
+type programs struct{ gate, back *ebpf.Program }
+
+func loadPrograms(tap, wait, values int) (p programs, err error) {
+	mark := tapdev.NewMark()
+	if p.gate, err = load(gateProgram(wait, mark, values)); err == nil {
+		p.back, err = load(tapdev.HandBack(tap, mark, values, atDeadline, atDropped))
 	}
-	p.prog, err = ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type: ebpf.SchedCLS, Instructions: instructions(p.values.FD()), License: "Apache-2.0",
-	})
 	return p, err
 }
 
-// shared is valid until close. A store to it is one store: no reader sees half of it.
-func (p *program) shared() *shared { return p.values.Get() }
-
-func (p *program) close() error {
-	return errors.Join(p.prog.Close(), p.values.Close()) // nil ones close
-}
+func (p programs) close() error { return errors.Join(p.gate.Close(), p.back.Close()) } // nil ones close

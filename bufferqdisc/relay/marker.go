@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/hamgr/hamgr/bufferqdisc/internal/tapdev"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,10 +41,10 @@ func (m *marker) end(ifindex int, epoch uint64) error {
 
 // ends tells a marker, read with its vnet header, from a guest's frame.
 func (m *marker) ends(p []byte) (epoch uint64, ok bool) {
-	if len(p) != vnetLen+markerSize || !bytes.Equal(p[vnetLen+14:vnetLen+30], m.key[:]) {
+	if len(p) != tapdev.VnetLen+markerSize || !bytes.Equal(p[tapdev.VnetLen+14:tapdev.VnetLen+30], m.key[:]) {
 		return 0, false
 	}
-	return binary.BigEndian.Uint64(p[vnetLen+30:]), true
+	return binary.BigEndian.Uint64(p[tapdev.VnetLen+30:]), true
 }
 
 // close may be called on nil.

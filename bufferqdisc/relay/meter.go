@@ -9,6 +9,7 @@ import (
 	"github.com/hamgr/hamgr/bufferqdisc/internal/boottime"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/bpfmem"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
+	"github.com/hamgr/hamgr/bufferqdisc/internal/tapdev"
 )
 
 // meter counts what waits in the hold TAPs of a relay, and keeps it within its limits: the
@@ -50,7 +51,7 @@ func newMeter(maxBytes int) (*meter, error) {
 		return nil, fmt.Errorf("%w (it needs CAP_BPF and Linux 5.8)", err)
 	}
 	m := &meter{v}
-	m.shared().maxPackets.Store(maxPackets)
+	m.shared().maxPackets.Store(tapdev.MaxPackets)
 	m.shared().maxBytes.Store(uint64(maxBytes))
 	return m, nil
 }

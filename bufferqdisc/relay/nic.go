@@ -6,19 +6,20 @@ import (
 	"math"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
+	"github.com/hamgr/hamgr/bufferqdisc/internal/tapdev"
 	"github.com/hamgr/hamgr/internal/mutant"
 	"golang.org/x/sys/unix"
 )
 
 // maxDrain bounds Open should the guest send faster than it is read.
-const maxDrain = 4 * queueLen
+const maxDrain = 4 * tapdev.QueueLen
 
 // nic is one tap with its two TAPs. What is held waits in the hold TAP's queue.
 type nic struct {
 	r             *Relay
 	tap           *hook.Tap
 	back          *hook.Tap // the release TAP
-	hold, release *device
+	hold, release *tapdev.Device
 	progs         programs
 	next          uint64 // the epoch of what is read next; guarded by Relay.sending
 }
@@ -33,24 +34,24 @@ func newNIC(r *Relay, name string) (n *nic, err error) {
 	if n.tap, err = hook.Find(r.h, name); err != nil {
 		return n, err
 	}
-	if n.hold, err = openDevice(r.h, hook.DeviceName("hh", name)); err != nil {
+	if n.hold, err = tapdev.Open(r.h, hook.DeviceName("hh", name)); err != nil {
 		return n, err
 	}
-	if n.release, err = openDevice(r.h, hook.DeviceName("hr", name)); err != nil {
+	if n.release, err = tapdev.Open(r.h, hook.DeviceName("hr", name)); err != nil {
 		return n, err
 	}
-	if n.progs, err = loadPrograms(n.tap.Index, n.hold.index, r.meter.FD()); err != nil {
+	if n.progs, err = loadPrograms(n.tap.Index, n.hold.Index, r.meter.FD()); err != nil {
 		return n, err
 	}
-	n.back = hook.On(r.h, n.release.link())
+	n.back = hook.On(r.h, n.release.Link())
 	return n, n.back.AttachBPF(n.progs.release)
 }
 
 // end closes the epoch under way. The guest stands still: all it has sent is in the hold
 // TAP's queue already.
 func (n *nic) end(epoch uint64) error {
-	if err := n.r.marker.end(n.hold.index, epoch); err != nil {
-		return fmt.Errorf("%w: the end of epoch %d in %s: %w", hook.ErrLost, epoch, n.hold.name, err)
+	if err := n.r.marker.end(n.hold.Index, epoch); err != nil {
+		return fmt.Errorf("%w: the end of epoch %d in %s: %w", hook.ErrLost, epoch, n.hold.Name, err)
 	}
 	return nil
 }
@@ -63,12 +64,12 @@ func (n *nic) letGo(epoch uint64, upTo level) (err error) {
 		if t.packets == tallyMost {
 			n.r.settle(&t, upTo)
 		}
-		p, e := n.hold.read(n.r.buf)
+		p, e := n.hold.Read(n.r.buf)
 		if e == unix.EAGAIN && mutant.Is(mutant.SecondBuffer) {
 			return err
 		}
 		if e != nil {
-			return errors.Join(err, fmt.Errorf("%w: the end of epoch %d is not in %s: %w", hook.ErrLost, epoch, n.hold.name, e))
+			return errors.Join(err, fmt.Errorf("%w: the end of epoch %d is not in %s: %w", hook.ErrLost, epoch, n.hold.Name, e))
 		}
 		if epoch, ok := n.r.marker.ends(p); ok {
 			n.next = epoch + 1
@@ -92,12 +93,12 @@ func (n *nic) letAllGo() (err error) {
 		if t.packets == tallyMost {
 			n.r.settle(&t, n.r.meter.now())
 		}
-		p, e := n.hold.read(n.r.buf)
+		p, e := n.hold.Read(n.r.buf)
 		if e == unix.EAGAIN {
 			return err
 		}
 		if e != nil {
-			return fmt.Errorf("%w: read %s: %w", hook.ErrLost, n.hold.name, e)
+			return fmt.Errorf("%w: read %s: %w", hook.ErrLost, n.hold.Name, e)
 		}
 		if _, ok := n.r.marker.ends(p); ok {
 			continue
@@ -116,12 +117,12 @@ func (n *nic) send(p []byte, t *tally) error {
 	err, late := error(hook.ErrCut), &n.r.meter.shared().late
 	before := late.Load()
 	if !n.r.cut.Load() {
-		err = n.release.write(p)
+		err = n.release.Write(p)
 	}
 	if err == nil && late.Load() != before {
 		err = hook.ErrLate
 	}
-	bytes := uint64(len(p) - vnetLen)
+	bytes := uint64(len(p) - tapdev.VnetLen)
 	t.packets++
 	t.bytes += bytes
 	if err == nil {
@@ -133,14 +134,14 @@ func (n *nic) send(p []byte, t *tally) error {
 		return err
 	}
 	if errors.Is(err, unix.EBADFD) || errors.Is(err, unix.EIO) {
-		return fmt.Errorf("%w: write %s: %w", hook.ErrLost, n.release.name, err)
+		return fmt.Errorf("%w: write %s: %w", hook.ErrLost, n.release.Name, err)
 	}
 	return nil
 }
 
 // close removes both TAPs, and with them the filter on the release TAP.
 func (n *nic) close() {
-	n.hold.close()
-	n.release.close()
+	n.hold.Close()
+	n.release.Close()
 	n.progs.close()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
+	"github.com/hamgr/hamgr/bufferqdisc/internal/tapdev"
 )
 
 func (n *nic) startHolding() error {
@@ -37,8 +38,8 @@ func (n *nic) intact() error {
 	if err := n.tap.Inspect(); err != nil {
 		return err
 	}
-	for _, d := range []*device{n.hold, n.release} {
-		if err := d.intact(n.r.h); err != nil {
+	for _, d := range []*tapdev.Device{n.hold, n.release} {
+		if err := d.Intact(n.r.h); err != nil {
 			return err
 		}
 	}
@@ -52,11 +53,11 @@ func (n *nic) intact() error {
 
 // mend puts everything where it belongs.
 func (n *nic) mend() error {
-	for _, d := range []*device{n.hold, n.release} {
-		if d.intact(n.r.h) == nil {
+	for _, d := range []*tapdev.Device{n.hold, n.release} {
+		if d.Intact(n.r.h) == nil {
 			continue
 		}
-		if err := d.mend(n.r.h); err != nil {
+		if err := d.Mend(n.r.h); err != nil {
 			return err
 		}
 	}

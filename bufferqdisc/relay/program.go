@@ -1,31 +1,20 @@
 package relay
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/hamgr/hamgr/bufferqdisc/internal/tapdev"
 )
 
 const (
-	skbLen   = 0 // offset of len in struct __sk_buff
-	skbMark  = 8 // offset of mark in struct __sk_buff (include/uapi/linux/bpf.h)
-	actOK    = 0 // TC_ACT_OK (include/uapi/linux/pkt_cls.h)
-	actShot  = 2 // TC_ACT_SHOT
-	fIngress = 1 // BPF_F_INGRESS
+	skbLen  = 0 // offset of len in struct __sk_buff
+	skbMark = 8 // offset of mark in struct __sk_buff (include/uapi/linux/bpf.h)
+	actOK   = 0 // TC_ACT_OK (include/uapi/linux/pkt_cls.h)
+	actShot = 2 // TC_ACT_SHOT
 )
-
-// newMark is what packets that may pass carry from our release TAP to the tap. It is
-// beside the packet, not in it: what a guest writes into its tap has mark 0, always.
-// It is random, so that no other relay's packets pass here.
-func newMark() uint32 {
-	var b [4]byte
-	rand.Read(b[:]) // never fails (crypto/rand)
-	return binary.NativeEndian.Uint32(b[:]) | 1
-}
 
 // holdProgram redirects what is not marked to the device and counts it, or drops it over a
 // limit; what is marked loses its mark, which means nothing to the host's own rules, and
@@ -77,29 +66,6 @@ func holdProgram(ifindex int, mark uint32, meter int) asm.Instructions {
 	)
 }
 
-// releaseProgram marks everything and hands it to the device as if it had received it, and
-// drops what comes after the deadline: this process may be stopped at any packet, and go on
-// when the guest is another host's.
-func releaseProgram(ifindex int, mark uint32, meter int) asm.Instructions {
-	return asm.Instructions{
-		asm.Mov.Reg(asm.R6, asm.R1),
-		asm.LoadMapValue(asm.R7, meter, 0),
-		asm.FnKtimeGetBootNs.Call(),
-		asm.LoadMem(asm.R1, asm.R7, atDeadline, asm.DWord),
-		asm.JLT.Reg(asm.R0, asm.R1, "in time"),
-		asm.Mov.Imm(asm.R1, 1),
-		asm.AddAtomic.Mem(asm.R7, asm.R1, asm.DWord, atLate),
-		asm.Mov.Imm(asm.R0, actShot),
-		asm.Return(),
-		asm.Mov.Imm32(asm.R2, int32(mark)).WithSymbol("in time"),
-		asm.StoreMem(asm.R6, skbMark, asm.R2, asm.Word),
-		asm.Mov.Imm(asm.R1, int32(ifindex)),
-		asm.Mov.Imm(asm.R2, fIngress),
-		asm.FnRedirect.Call(),
-		asm.Return(),
-	}
-}
-
 // dropProgram lets nothing pass, marked or not.
 func dropProgram() asm.Instructions {
 	return asm.Instructions{asm.Mov.Imm(asm.R0, actShot), asm.Return()}
@@ -109,13 +75,13 @@ func dropProgram() asm.Instructions {
 type programs struct{ hold, release, drop *ebpf.Program }
 
 func loadPrograms(tap, hold, meter int) (p programs, err error) {
-	mark := newMark()
+	mark := tapdev.NewMark()
 	for _, l := range []struct {
 		to  **ebpf.Program
 		ins asm.Instructions
 	}{
 		{&p.hold, holdProgram(hold, mark, meter)},
-		{&p.release, releaseProgram(tap, mark, meter)},
+		{&p.release, tapdev.HandBack(tap, mark, meter, atDeadline, atLate)},
 		{&p.drop, dropProgram()},
 	} {
 		*l.to, err = ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, Instructions: l.ins, License: "Apache-2.0"})

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
+	"github.com/hamgr/hamgr/bufferqdisc/internal/tapdev"
 )
 
 // Relay buffers the output of some taps, all of one guest.
@@ -50,7 +51,7 @@ const (
 // New readies a relay for these taps; packets pass them as before until Hold. It
 // changes nothing on them. The handle is its own from now on.
 func New(h hook.Kernel, taps []string, limitBytes int) (r *Relay, err error) {
-	r = &Relay{h: h, epoch: 1, ends: map[uint64]level{}, buf: make([]byte, maxRead)}
+	r = &Relay{h: h, epoch: 1, ends: map[uint64]level{}, buf: make([]byte, tapdev.MaxRead)}
 	defer func() {
 		if err != nil {
 			r.shutLocked()
@@ -131,7 +132,7 @@ func (r *Relay) eachLocked(do func(*nic) error) error {
 func (r *Relay) devices() hook.Devices {
 	d := hook.Devices{Own: map[int]bool{}, Taps: map[int]bool{}}
 	for _, n := range r.nics {
-		d.Taps[n.tap.Index], d.Own[n.back.Index], d.Own[n.hold.index] = true, true, true
+		d.Taps[n.tap.Index], d.Own[n.back.Index], d.Own[n.hold.Index] = true, true, true
 	}
 	return d
 }

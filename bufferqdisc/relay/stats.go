@@ -50,7 +50,7 @@ func (r *Relay) statsLocked() hook.Stats {
 // missingLocked asks the kernel what the hold TAPs' queues had no room for.
 func (r *Relay) missingLocked() (sum uint64) {
 	for _, n := range r.nics {
-		if l, err := r.h.LinkByIndex(n.hold.index); err == nil && l.Attrs().Statistics != nil {
+		if l, err := r.h.LinkByIndex(n.hold.Index); err == nil && l.Attrs().Statistics != nil {
 			sum += l.Attrs().Statistics.TxDropped
 		}
 	}

@@ -170,6 +170,8 @@ func output(x api.Stats) string {
 	switch {
 	case x.Backend != "":
 		return fmt.Sprintf("%s: %d packets held, %d released, %d dropped", x.Backend, x.Held, x.Released, x.Dropped)
+	case x.Held > 0:
+		return fmt.Sprintf("%d packets wait for this host's lease, %d dropped without one", x.Held, x.Dropped)
 	case x.Leased:
 		return fmt.Sprintf("not held, by this host's lease; %d packets dropped without one", x.Dropped)
 	}

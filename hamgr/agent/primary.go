@@ -276,7 +276,9 @@ func (p *primary) snapshot() Stats {
 	}
 	if out.gate != nil {
 		g := out.gate.Stats()
-		s.Leased, s.Dropped, s.DroppedBytes = g.Open, s.Dropped+g.Dropped, s.DroppedBytes+g.DroppedBytes
+		s.Leased = g.Open
+		s.Held, s.HeldBytes = s.Held+g.HeldPackets, s.HeldBytes+g.HeldBytes
+		s.Dropped, s.DroppedBytes = s.Dropped+g.Dropped, s.DroppedBytes+g.DroppedBytes
 	}
 	return s
 }

@@ -22,7 +22,7 @@ type Stats struct {
 	BytesSent   uint64  `json:"bytes_sent"`
 	SyncPercent int     `json:"sync_percent"`
 	Backend     string  `json:"buffer_backend,omitempty"`
-	// Output: Held is now. The plug's kernel does not count the bytes of what was over its
+	// Output: Held is now, by the buffer or for want of a lease. The plug's kernel does not count the bytes of what was over its
 	// limit.
 	Held          uint64 `json:"held_packets"`
 	HeldBytes     uint64 `json:"held_bytes"`
