@@ -22,8 +22,8 @@ type Stats struct {
 	BytesSent   uint64  `json:"bytes_sent"`
 	SyncPercent int     `json:"sync_percent"`
 	Backend     string  `json:"buffer_backend,omitempty"`
-	// Output: Held is now, by the buffer or for want of a lease. The plug's kernel does not count the bytes of what was over its
-	// limit.
+	// Output: Held is now, by the buffer or for want of a lease. The plug's kernel does not
+	// count the bytes of what was over its limit.
 	Held          uint64 `json:"held_packets"`
 	HeldBytes     uint64 `json:"held_bytes"`
 	Released      uint64 `json:"released_packets"`
