@@ -16,11 +16,11 @@ import (
 //	gate to buffer:  Buffer.Hold, then Gate.Close
 //	buffer to gate:  NewGate or Gate.Extend, then Buffer.Open, with the cluster's leave
 //
-// Close the gate while a buffer holds, or extend it: what the buffer releases may have
-// to pass it as well.
+// Close the gate while a buffer holds, or extend it: what a relay releases has to pass it as
+// well, or waits there.
 type Gate = gate.Gate
 
-// GateStats says whether a gate is open, and counts what it dropped.
+// GateStats says whether a gate is open, what waits for that, and counts what it dropped.
 type GateStats = gate.Stats
 
 // ErrWallClock: a gate's deadline has to carry a monotonic reading.

@@ -1,6 +1,7 @@
 package bufferqdisc
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func TestLateLeaseLosesNothing(t *testing.T) {
 				ended <- n - 1
 				return
 			case <-time.After(20 * time.Microsecond):
-				l.send(l.guests[0], n)
+				unix.Write(l.guests[0].fd, frame(l.guests[0].mac, clientMAC, etherTest, n, 60)) // one that fails is missing
 			}
 		}
 	}()
@@ -61,8 +62,9 @@ func TestLateLeaseLosesNothing(t *testing.T) {
 	}
 	close(end)
 	sent := <-ended
-	must(t, g.Extend(inAnHour()))
-	must(t, g.Extend(inAnHour())) // what was on its way to wait
+	for range 3 { // one that was on its way to wait is found the next time
+		must(t, g.Extend(inAnHour()))
+	}
 	look()
 	t.Logf("%d sent, up to %d have waited, %d overtaken", sent, waited, overtaken)
 	if last != sent || len(missing) > 0 || waited == 0 {
@@ -91,26 +93,79 @@ func TestGateIsFull(t *testing.T) {
 	must(t, g.Extend(time.Now().Add(500*time.Microsecond)))
 	got, err := l.arrived()
 	must(t, err)
-	s := g.Stats()
-	if late := s.Dropped - 5; s.Open || s.HeldPackets == 0 || uint64(len(got))+s.HeldPackets+late != most || late > 64 {
+	if s := g.Stats(); s.Open || s.HeldPackets == 0 || s.Dropped != 5 || uint64(len(got))+s.HeldPackets != most {
 		t.Errorf("%d came in time, and %+v", len(got), s)
 	}
-	for i := 0; g.Stats().HeldPackets > 0; i++ {
-		if i > 20 {
-			t.Fatalf("%+v", g.Stats())
-		}
+	for end := time.Now().Add(patience); g.Stats().HeldPackets > 0; {
 		must(t, g.Extend(inAnHour()))
 		more, err := l.arrived()
 		must(t, err)
-		got = append(got, more...)
-	}
-	for i, p := range got {
-		if n := seqOf(p); n != uint32(i) && s.Dropped == 5 {
-			t.Fatalf("packet %d is %d", i, n)
+		if got = append(got, more...); time.Now().After(end) {
+			t.Fatalf("%+v", g.Stats())
 		}
 	}
+	seen, late := map[uint32]bool{}, 0
+	for i, p := range got {
+		n := seqOf(p)
+		if seen[n] || n >= most {
+			t.Fatalf("packet %d is %d", i, n)
+		}
+		if seen[n] = true; i > 0 && n < seqOf(got[i-1]) {
+			late++ // handed back in time, and at the gate too late
+		}
+	}
+	if len(got) != most || late > 1 {
+		t.Errorf("%d of %d came, %d out of order", len(got), most, late)
+	}
+	must(t, g.Extend(inAnHour()))
 	l.send(l.guests[0], 7)
 	must(t, l.wantSeqs(7))
+	if s := g.Stats(); s != (GateStats{Open: true, Dropped: 5, DroppedBytes: 300}) {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestGateDrops what waits on the word of its owner: none of it leaves any more.
+func TestGateDrops(t *testing.T) {
+	l := newLab(t, 2)
+	g := newGate(t, l, time.Time{})
+	l.send(l.guests[0], 1, 2)
+	l.send(l.guests[1], 3)
+	g.Drop()
+	if s := g.Stats(); s != (GateStats{Dropped: 3, DroppedBytes: 180}) {
+		t.Errorf("%+v", s)
+	}
+	must(t, g.Extend(inAnHour()))
+	g.Drop() // closes it, too
+	l.send(l.guests[0], 4)
+	must(t, l.wantSeqs())
+	must(t, g.Extend(inAnHour()))
+	l.send(l.guests[1], 5)
+	must(t, l.wantSeqs(4, 5))
+	g.Abandon()
+	g.Drop()
+}
+
+// TestGateIsAbandonedWhileItOpens: from then on nothing comes any more.
+func TestGateIsAbandonedWhileItOpens(t *testing.T) {
+	l := newLab(t, 1)
+	for i := range 20 {
+		g := newGate(t, l, time.Time{})
+		for n := range uint32(3000) {
+			l.send(l.guests[0], n)
+		}
+		extended := make(chan error)
+		go func() { extended <- g.Extend(inAnHour()) }()
+		time.Sleep(time.Duration(i) * 100 * time.Microsecond) // before it, and while it sends for 2 ms
+		g.Abandon()
+		_, err := l.arrived() // what had left
+		must(t, err)
+		l.send(l.guests[0], 1)
+		must(t, l.wantSeqs())
+		if err := <-extended; err != nil && !errors.Is(err, ErrCut) {
+			t.Error(err)
+		}
+	}
 }
 
 // TestGateHoldsLargePacketsWhole, with their offloads.
@@ -128,20 +183,50 @@ func TestGateHoldsLargePacketsWhole(t *testing.T) {
 	}
 }
 
-// TestGateWithoutItsDevice: somebody removed what packets wait in. It keeps its deadlines.
-func TestGateWithoutItsDevice(t *testing.T) {
+// TestGateMendsItsDevice: somebody set it down; what came meanwhile is lost and counted.
+func TestGateMendsItsDevice(t *testing.T) {
 	l := newLab(t, 1)
 	g := newGate(t, l, time.Time{})
+	must(t, netlink.LinkSetDown(waitDevices(t)[0]))
+	l.send(l.guests[0], 1)
+	for range 2 {
+		must(t, g.Extend(inAnHour()))
+	}
+	must(t, g.Extend(time.Time{}))
+	l.send(l.guests[0], 2)
+	must(t, l.wantSeqs())
+	must(t, g.Extend(inAnHour()))
+	must(t, l.wantSeqs(2))
+	if s := g.Stats(); s != (GateStats{Open: true, Dropped: 1, DroppedBytes: 60}) {
+		t.Errorf("%+v", s)
+	}
+}
+
+// waitDevices are those of all gates.
+func waitDevices(t *testing.T) (found []netlink.Link) {
 	all, err := netlink.LinkList()
 	must(t, err)
 	for _, link := range all {
 		if strings.HasPrefix(link.Attrs().Name, "hg") {
-			must(t, netlink.LinkDel(link))
+			found = append(found, link)
 		}
 	}
+	return found
+}
+
+// TestGateWithoutItsDevice: somebody removed what packets wait in. It keeps its deadlines.
+func TestGateWithoutItsDevice(t *testing.T) {
+	l := newLab(t, 1)
+	g := newGate(t, l, time.Time{})
+	must(t, netlink.LinkDel(waitDevices(t)[0]))
 	l.send(l.guests[0], 1)
 	must(t, l.wantSeqs())
-	must(t, g.Extend(inAnHour()))
+	for range 2 { // of the first it may still be on its way
+		must(t, g.Extend(inAnHour()))
+	}
+	if s := g.Stats(); s != (GateStats{Open: true, Dropped: 1, DroppedBytes: 60}) {
+		t.Errorf("%+v", s)
+	}
 	l.send(l.guests[0], 2)
 	must(t, l.wantSeqs(2))
 	must(t, g.Close())

@@ -56,6 +56,7 @@ func (p *parts) do(step string) {
 	case "no buffer":
 		err = p.buffer.Teardown()
 	case "abandon":
+		p.gate.Abandon()
 		err = p.buffer.Abandon()
 	case "gate":
 		p.gate, err = NewGate("guest", p.l.taps(), time.Now().Add(time.Minute))

@@ -25,14 +25,15 @@ type Gate struct {
 	values *bpfmem.Value[shared]
 	lanes  []*lane
 	buf    []byte
-	waited int   // for how many Extends not all went that waited
+	turns  int   // of Extend since it found that nothing waits
+	before level // had come in when nothing waited
 	last   Stats // of before values was closed
 	end    error // why it can be used no more, or nil
 }
 
 // Stats says whether a gate is open now, and counts what waits for it to be, and what it
-// dropped since New: beyond 32 MiB or 31,000 packets, or abandoned. A large (GSO) packet
-// counts as one.
+// dropped since New: beyond 32 MiB or 31,000 packets, refused by the kernel, lost with a
+// device that somebody removed, or by Drop and Abandon. A large (GSO) packet counts as one.
 type Stats struct {
 	Open         bool   `json:"open"`
 	HeldPackets  uint64 `json:"held_packets"`
@@ -89,8 +90,9 @@ func New(h hook.Kernel, taps []string, until time.Time) (g *Gate, err error) {
 }
 
 // Extend opens the gate until a time and not longer; the zero Time or one that has
-// passed closes it now. All taps see it at once, and what has waited goes first. ErrWallClock
-// refuses a time that has no monotonic reading.
+// passed closes it now. All taps see it at once, and what has waited goes first, by several
+// Extends if it is much: each takes some 2 ms. ErrWallClock refuses a time that has no
+// monotonic reading.
 func (g *Gate) Extend(until time.Time) error {
 	var at uint64
 	if !until.IsZero() {
@@ -134,6 +136,17 @@ func (g *Gate) statsLocked() Stats {
 	return g.last
 }
 
+// Drop closes the gate until the next Extend and drops what waits: nothing that the guest
+// has said so far leaves any more. It does not fail.
+func (g *Gate) Drop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.end == nil {
+		g.values.Get().deadline.Store(0)
+		g.dropLocked()
+	}
+}
+
 // Close removes the gate: from now on the taps are open, or as the buffer has them, which
 // gets what waits. Only with the cluster's leave. After an error some taps may have their
 // gate still, with the deadline it had, and Close may be called again.
@@ -162,10 +175,8 @@ func (g *Gate) Abandon() {
 		return
 	}
 	g.values.Get().deadline.Store(0)
+	g.dropLocked()
 	g.statsLocked()
-	g.last.Dropped += g.last.HeldPackets
-	g.last.DroppedBytes += g.last.HeldBytes
-	g.last.HeldPackets, g.last.HeldBytes = 0, 0
 	g.end = hook.ErrCut
 	g.shutLocked()
 }

@@ -2,6 +2,8 @@ package gate
 
 import (
 	"errors"
+	"slices"
+	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/boottime"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
@@ -13,6 +15,7 @@ type lane struct {
 	tap   *hook.Tap
 	wait  *tapdev.Device
 	progs programs
+	kept  []byte // the oldest that waits, if it was sent too late; else nil
 }
 
 // openLane readies it; nothing is changed on the tap. What it returns with an error is to
@@ -37,82 +40,130 @@ func (l *lane) close() error {
 }
 
 const (
-	// mostAtOnce is how many packets of a NIC one call lets go, as others may wait for it:
-	// some milliseconds' work.
-	mostAtOnce = 4096
-	// patience is for how many calls a guest's newer packets wait behind those that wait;
-	// one that sends faster than that would never have its direct path back.
-	patience = 8
+	// turn is how long an Extend may send what waits: other guests' leases wait for it.
+	turn = 2 * time.Millisecond
+	// patience is for how many turns a guest's newer packets wait behind those that wait; one
+	// that sends faster than that would never have its direct path back.
+	patience = 50
+	// endTurn bounds each turn of a Close.
+	endTurn = 100 * time.Millisecond
 )
 
-// letGoLocked sends what waits, up to so many of each NIC and not after the deadline, in the
-// order in which it came, and says whether that was all. What has not come to its TAP yet,
-// because a CPU is about to put it there, is left for the next time.
-func (g *Gate) letGoLocked(most int) (all bool) {
+// level is a reading of what has come in.
+type level struct{ packets, bytes uint64 }
+
+// letGoLocked sends what waits, in the order in which it came, for so long and not after the
+// deadline, and says whether it found all devices empty. A packet is counted before it is in
+// its device: one that a CPU was about to put there is found the next time, and what had
+// been counted the time before and is not there is lost.
+func (g *Gate) letGoLocked(turn time.Duration) (empty bool) {
 	s := g.values.Get()
-	in, inBytes := s.in.Load(), s.inBytes.Load()
-	if s.out.Load() == in && s.waiting.Load() == 0 {
-		return true
-	}
-	all = true
+	in := level{s.in.Load(), s.inBytes.Load()}
+	end := boottime.Of(time.Now().Add(turn))
+	empty = true
 	for _, l := range g.lanes {
-		packets, bytes, empty := l.letGo(g.buf, most, s)
-		s.out.Store(min(s.out.Load()+packets, s.in.Load()))
-		s.outBytes.Store(min(s.outBytes.Load()+bytes, s.inBytes.Load())) // a frame may have grown by a VLAN tag
-		all = all && empty
+		empty = l.letGo(g.buf, s, end) && empty
 	}
-	if all { // of those that had come in then, the rest is lost
-		s.out.Store(max(s.out.Load(), in))
-		s.outBytes.Store(max(s.outBytes.Load(), inBytes))
+	if empty {
+		g.countLocked(s, g.before)
+		g.before = in
 	}
-	return all
+	return empty
 }
 
-// letGo sends through one small buffer. A packet that the kernel refuses is lost, as any
-// network loses packets.
-func (l *lane) letGo(buf []byte, most int, s *shared) (packets, bytes uint64, empty bool) {
-	for range most {
-		if boottime.Now() >= s.deadline.Load() {
-			return packets, bytes, false
-		}
-		p, err := l.wait.Read(buf)
-		if err != nil { // EAGAIN; or somebody removed the device, and nothing waits there any more
-			return packets, bytes, true
-		}
-		packets++
-		bytes += uint64(len(p) - tapdev.VnetLen)
-		if l.wait.Write(p) != nil {
-			s.dropped.Add(1)
-			s.droppedBytes.Add(uint64(len(p) - tapdev.VnetLen))
+// countLocked counts what had come in up to a level and is neither there nor gone. Only one
+// that somebody changed loses anything: he may have what he wants, and late packets a place.
+func (g *Gate) countLocked(s *shared, upTo level) {
+	out := s.out.Load()
+	if out >= upTo.packets {
+		return
+	}
+	s.dropped.Add(upTo.packets - out)
+	s.out.Store(upTo.packets)
+	if b := s.outBytes.Load(); b < upTo.bytes {
+		s.droppedBytes.Add(upTo.bytes - b)
+		s.outBytes.Store(upTo.bytes)
+	}
+	for _, l := range g.lanes {
+		if l.wait.Intact(g.h) != nil {
+			_ = l.wait.Mend(g.h) // it is gone, or the next one that is lost says so again
 		}
 	}
-	return packets, bytes, false
+}
+
+// letGo sends until a time (boottime), through one small buffer, and says whether nothing is
+// left. A packet that comes too late is kept, to be the next one's first; one that the kernel
+// refuses is lost, as any network loses packets, and counted.
+func (l *lane) letGo(buf []byte, s *shared, end uint64) (empty bool) {
+	for {
+		if now := boottime.Now(); now >= end || now >= s.deadline.Load() {
+			return false
+		}
+		p := l.kept
+		if p == nil {
+			var err error
+			if p, err = l.wait.Read(buf); err != nil { // EAGAIN; or it is gone, with all that waited
+				return true
+			}
+		}
+		late := s.late.Load()
+		err := l.wait.Write(p)
+		if err == nil && s.late.Load() != late {
+			if l.kept == nil {
+				l.kept = slices.Clone(p)
+			}
+			return false
+		}
+		l.kept = nil
+		bytes := uint64(len(p) - tapdev.VnetLen)
+		if err != nil {
+			s.dropped.Add(1)
+			s.droppedBytes.Add(bytes)
+		}
+		s.out.Store(min(s.out.Load()+1, s.in.Load()))
+		s.outBytes.Store(min(s.outBytes.Load()+bytes, s.inBytes.Load())) // it may have grown by a VLAN tag
+	}
 }
 
 // passLocked gives the guest its direct path back once nothing waits.
 func (g *Gate) passLocked() {
-	if !g.letGoLocked(mostAtOnce) {
-		if g.waited++; g.waited < patience {
+	if !g.letGoLocked(turn) {
+		if g.turns++; g.turns < patience {
 			return
 		}
 	}
-	g.waited = 0
+	g.turns = 0
 	g.values.Get().waiting.Store(0)
-	g.letGoLocked(mostAtOnce)
 }
 
-// openLocked lets all go and removes the filters.
+// openLocked lets all go and removes the filters. What was on its way to wait meanwhile
+// follows.
 func (g *Gate) openLocked() error {
-	for range patience {
-		if g.letGoLocked(tapdev.QueueLen) {
-			break
-		}
-	}
+	g.letGoLocked(endTurn)
 	g.values.Get().waiting.Store(0)
+	g.letGoLocked(endTurn)
 	var errs []error
 	for _, l := range g.lanes {
 		errs = append(errs, l.tap.DetachGate())
 	}
-	g.letGoLocked(tapdev.QueueLen)
+	g.letGoLocked(endTurn)
 	return errors.Join(errs...)
+}
+
+// dropLocked throws away what waits.
+func (g *Gate) dropLocked() {
+	s := g.values.Get()
+	for _, l := range g.lanes {
+		l.kept = nil
+		for range tapdev.QueueLen {
+			if _, err := l.wait.Read(g.buf); err != nil {
+				break
+			}
+		}
+	}
+	g.before = level{s.in.Load(), s.inBytes.Load()}
+	s.dropped.Add(g.before.packets - s.out.Load())
+	s.droppedBytes.Add(g.before.bytes - s.outBytes.Load())
+	s.out.Store(g.before.packets)
+	s.outBytes.Store(g.before.bytes)
 }

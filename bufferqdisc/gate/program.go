@@ -27,8 +27,9 @@ const (
 type shared struct {
 	// The programs'.
 	in, inBytes           atomic.Uint64
-	dropped, droppedBytes atomic.Uint64 // without room, or too late again
-	_                     [32]byte      // what follows is written by another CPU
+	dropped, droppedBytes atomic.Uint64 // without room
+	late                  atomic.Uint64 // not handed back: the deadline was over
+	_                     [24]byte      // what follows is written by another CPU
 	// Ours, but that the programs set waiting.
 	deadline      atomic.Uint64 // CLOCK_BOOTTIME, nanoseconds
 	out, outBytes atomic.Uint64
@@ -40,6 +41,7 @@ const (
 	atInBytes      = int16(unsafe.Offsetof(shared{}.inBytes))
 	atDropped      = int16(unsafe.Offsetof(shared{}.dropped))
 	atDroppedBytes = int16(unsafe.Offsetof(shared{}.droppedBytes))
+	atLate         = int16(unsafe.Offsetof(shared{}.late))
 	atDeadline     = int16(unsafe.Offsetof(shared{}.deadline))
 	atOut          = int16(unsafe.Offsetof(shared{}.out))
 	atOutBytes     = int16(unsafe.Offsetof(shared{}.outBytes))
@@ -47,7 +49,7 @@ const (
 )
 
 // gateProgram redirects to a device from the deadline on, and drops what there is no room
-// for. Of what is marked it lets all pass that is in time: what our own TAP hands back loses
+// for. In time, what is marked passes although others wait: what our own TAP hands back loses
 // the mark, which means nothing to the host's own rules; a relay's bears another.
 func gateProgram(ifindex int, mark uint32, values int) asm.Instructions {
 	return asm.Instructions{
@@ -63,16 +65,16 @@ func gateProgram(ifindex int, mark uint32, values int) asm.Instructions {
 		asm.JEq.Imm(asm.R1, 0, "pass"),
 		asm.Ja.Label("hold"),
 
-		asm.JNE.Imm(asm.R9, 0, "drop").WithSymbol("late"),
-		asm.Mov.Imm(asm.R1, 1),
+		asm.Mov.Imm(asm.R1, 1).WithSymbol("late"),
 		asm.StoreMem(asm.R7, atWaiting, asm.R1, asm.DWord),
 
-		asm.LoadMem(asm.R1, asm.R7, atIn, asm.DWord).WithSymbol("hold"),
-		asm.LoadMem(asm.R2, asm.R7, atOut, asm.DWord),
+		// Out first: it must not pass what is read of in, which only grows.
+		asm.LoadMem(asm.R2, asm.R7, atOut, asm.DWord).WithSymbol("hold"),
+		asm.LoadMem(asm.R1, asm.R7, atIn, asm.DWord),
 		asm.Sub.Reg(asm.R1, asm.R2),
 		asm.JGE.Imm(asm.R1, tapdev.MaxPackets, "drop"),
-		asm.LoadMem(asm.R1, asm.R7, atInBytes, asm.DWord),
 		asm.LoadMem(asm.R2, asm.R7, atOutBytes, asm.DWord),
+		asm.LoadMem(asm.R1, asm.R7, atInBytes, asm.DWord),
 		asm.Sub.Reg(asm.R1, asm.R2),
 		asm.Add.Reg(asm.R1, asm.R8),
 		asm.JGT.Imm(asm.R1, limitBytes, "drop"),
@@ -114,7 +116,7 @@ type programs struct{ gate, back *ebpf.Program }
 func loadPrograms(tap, wait, values int) (p programs, err error) {
 	mark := tapdev.NewMark()
 	if p.gate, err = load(gateProgram(wait, mark, values)); err == nil {
-		p.back, err = load(tapdev.HandBack(tap, mark, values, atDeadline, atDropped))
+		p.back, err = load(tapdev.HandBack(tap, mark, values, atDeadline, atLate))
 	}
 	return p, err
 }

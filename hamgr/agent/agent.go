@@ -148,21 +148,22 @@ func (a *Agent) extendLeases(ctx context.Context) {
 		a.mu.Unlock()
 		a.extendRestored()
 		for _, job := range jobs {
-			if job.gated() {
-				job.extendLease(a.lease(job))
+			if g := job.gate(); g != nil {
+				job.extendLease(g, a.lease(job))
 			}
 		}
 	}
 }
 
 // lease is until when the guest of a job may emit unheld: this host's lease by all that
-// the jobs have been told, and none for a guest that is another's now. What the cluster
-// has decided and the jobs do not know of yet does not count as known here.
+// the jobs have been told, and none for a guest that is another's now, or for a copy of a
+// former time. What the cluster has decided and the jobs do not know of yet does not count
+// as known here.
 func (a *Agent) lease(job *primary) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	o, _ := job.current()
-	if a.cfg.Lease == nil || !rules.MayExtend(a.cfg.Node, o) {
+	if a.cfg.Lease == nil || !rules.MayExtend(a.cfg.Node, o) || !rules.MayKeep(*o, job.started.Load()) {
 		return time.Time{}
 	}
 	return a.cfg.Lease(a.told)

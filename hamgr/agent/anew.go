@@ -24,7 +24,7 @@ func (p *primary) startAnew(ctx context.Context, o core.Protection) (core.Comman
 	case rules.Unknown:
 		return c, false
 	case rules.Running:
-		if rules.MayKeep(o, p.started) {
+		if rules.MayKeep(o, p.started.Load()) {
 			c.Cause = "it runs on " + o.Primary + " after all"
 			return c, true
 		}
@@ -36,7 +36,7 @@ func (p *primary) startAnew(ctx context.Context, o core.Protection) (core.Comman
 	defer cancel()
 	p.agent.forgetEnd(o.Domain)
 	p.log.Warn("starting a lost guest anew", "generation", o.Generation)
-	p.started = o.Generation
+	p.started.Store(o.Generation)
 	p.agent.notes.alone(o)
 	if err := p.startLeased(ctx, p.agent.cluster.State().Definitions[o.Domain]); err != nil {
 		c.Kind, c.Cause, c.Stopped = core.MarkLost, "it did not start on "+o.Primary+": "+err.Error(), true
@@ -47,10 +47,10 @@ func (p *primary) startAnew(ctx context.Context, o core.Protection) (core.Comman
 // startLeased starts the guest and puts the gate before it, as it may be started elsewhere
 // once this host is not heard any more. After an error it does not run.
 func (p *primary) startLeased(ctx context.Context, xml string) error {
+	p.abandon() // what is left of its former life
 	if err := p.agent.host.Start(ctx, xml); err != nil {
 		return err
 	}
-	p.abandon() // of its former life
 	info, err := p.agent.host.Lookup(ctx, p.domain)
 	if err == nil {
 		err = p.setUpGate(info)

@@ -181,10 +181,10 @@ func (a *Agent) Check(ctx context.Context) []CheckResult {
 	}
 	add("qemu", err, r.Version+" runs COLO checkpoints "+how, r.Advice)
 	buffer := "plug: this kernel has sch_plug and ifb"
-	if err = plug.Probe(); err != nil {
-		err, buffer = unix.Access("/dev/net/tun", unix.R_OK), "relay: this kernel has no sch_plug or ifb, but tun"
+	if plug.Probe() != nil {
+		buffer = "relay: this kernel has no sch_plug or ifb, but tun"
 	}
-	add("output buffer", err, buffer, "modprobe sch_plug ifb, or modprobe tun")
+	add("output buffer", unix.Access("/dev/net/tun", unix.R_OK|unix.W_OK), buffer, "modprobe tun, and sch_plug and ifb if there are")
 	add("input handler", input.Probe(), "copies of a guest's input can go to its backup", "modprobe vxlan cls_bpf sch_ingress; or protect with --input=off")
 	add("memory", checkMemory(a.cfg.MemoryDir, 64<<20), a.cfg.MemoryDir+" has room for replicas", "mount a tmpfs there")
 	return out

@@ -73,21 +73,26 @@ func (p *primary) closeGate() error {
 	return nil
 }
 
-func (p *primary) gated() bool {
+// gate is nil if there is none.
+func (p *primary) gate() *bufferqdisc.Gate {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.out.gate != nil
+	return p.out.gate
 }
 
-// extendLease is the agent's, every few milliseconds.
-func (p *primary) extendLease(until time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.out.gate == nil {
-		return
-	}
-	if err := p.out.gate.Extend(until); err != nil && !errors.Is(err, bufferqdisc.ErrCut) {
+// extendLease is the agent's, every few milliseconds; the gate may be removed meanwhile.
+func (p *primary) extendLease(g *bufferqdisc.Gate, until time.Time) {
+	err := g.Extend(until)
+	if err != nil && !errors.Is(err, bufferqdisc.ErrCut) && !errors.Is(err, bufferqdisc.ErrClosed) {
 		p.log.Error("the lease could not be extended; the output closes", "err", err)
+	}
+}
+
+// silence is for a guest that is over, before the cluster is told that it cannot emit: what
+// it has said and what waits for a lease would leave beside the restored one.
+func (p *primary) silence() {
+	if p.out.gate != nil {
+		p.out.gate.Drop()
 	}
 }
 
@@ -199,6 +204,15 @@ func (p *primary) abandon() {
 	p.setOutput(func(o *output) { *o = output{} })
 }
 
+// closeForGood is the end of the job of a guest that is over; a gate would stay as long as
+// this process.
+func (p *primary) closeForGood() {
+	if p.out.gate != nil {
+		p.out.gate.Abandon()
+		p.setOutput(func(o *output) { o.gate = nil })
+	}
+}
+
 // leave is the end of this process, not of the protection: what a plug holds waits for the
 // next agent, which lets it go when it has the cluster's leave (clear).
 func (p *primary) leave() {
@@ -219,10 +233,11 @@ func (p *primary) leave() {
 
 // endEpoch runs while the guest is stopped: what it has sent belongs to this epoch. The
 // first checkpoint of a session also ends the time of open output, and a change of mode
-// takes effect. Epoch 0: nothing is held.
-func (s *session) endEpoch(o core.Protection) (bufferqdisc.Epoch, error) {
+// takes effect. Epoch 0: nothing is held. It says in the order whether the guest moves now.
+func (s *session) endEpoch(o *core.Protection) (bufferqdisc.Epoch, error) {
 	p := s.p
-	hold, letGo := rules.Boundary(o)
+	o.Moving = o.Moving && !s.outputWaits()
+	hold, letGo := rules.Boundary(*o)
 	if hold {
 		if err := s.hold(); err != nil {
 			return 0, err
@@ -237,6 +252,12 @@ func (s *session) endEpoch(o core.Protection) (bufferqdisc.Epoch, error) {
 		return 0, nil
 	}
 	return p.out.buffer.EndEpoch()
+}
+
+// outputWaits says that some of it waits for a lease, so that the guest cannot move at this
+// epoch's end: it would be in no epoch, and lost.
+func (s *session) outputWaits() bool {
+	return s.p.out.gate != nil && s.p.out.gate.Stats().HeldPackets > 0
 }
 
 func (s *session) hold() error {

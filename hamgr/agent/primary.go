@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hamgr/hamgr/detector"
@@ -40,7 +41,7 @@ type primary struct {
 	adopt bool
 	fresh time.Time // until then a guest that was restored here has the host for itself
 	// started is the generation under which the lost guest was started anew here.
-	started uint64
+	started atomic.Uint64
 	qemu    *detector.Process // of the guest in the last session; nil: there was none
 	stuck   bool              // it did not leave that when it was to
 	late    *lateCopies       // of what comes for it although it is no more here; nil: there are none
@@ -152,6 +153,7 @@ func (p *primary) run(ctx context.Context) {
 		case rules.Start:
 			p.report(ctx, o, func(ctx context.Context) (core.Command, bool) { return p.startAnew(ctx, *o) })
 		case rules.Stop:
+			p.closeForGood()
 			return
 		}
 		p.await(ctx, o, wake)
@@ -239,6 +241,9 @@ func (p *primary) report(ctx context.Context, o *core.Protection, what func(cont
 			return
 		}
 		if c, known := what(ctx); known {
+			if c.Silenced || c.Stopped {
+				p.silence()
+			}
 			err := p.agent.proposeOnce(ctx, c)
 			if err == nil || final(err) {
 				return

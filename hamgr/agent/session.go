@@ -243,12 +243,13 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 	s.due = due(s.due, time.Now(), s.order.Epoch)
 	taken := s.pauseInput()
 	s.clock = time.Now()
-	o, _ := s.p.current()
-	if o == nil {
+	now, _ := s.p.current()
+	if now == nil {
 		return errors.New("the protection has ended") // and closeInput lets go what waits
 	}
+	o := *now
 	err := s.qemu.during(func() (err error) {
-		s.ended, err = s.capture(ctx, n, *o)
+		s.ended, err = s.capture(ctx, n, &o)
 		return err
 	})
 	s.resumeInput()
@@ -274,10 +275,10 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 		s.tellers.Go(func() { s.reportSynced(ctx) })
 	}
 	if o.Moving {
-		return s.handOver(ctx, *o)
+		return s.handOver(ctx, o)
 	}
-	s.changeMode(ctx, *o)
-	s.tellLoss(ctx, *o)
+	s.changeMode(ctx, o)
+	s.tellLoss(ctx, o)
 	return nil
 }
 
@@ -293,7 +294,7 @@ func due(last, now time.Time, epoch time.Duration) time.Time {
 
 // capture stops the guest, takes the epoch's pages and device state into memory and
 // lets the guest run again.
-func (s *session) capture(ctx context.Context, n uint64, o core.Protection) (ended bufferqdisc.Epoch, err error) {
+func (s *session) capture(ctx context.Context, n uint64, o *core.Protection) (ended bufferqdisc.Epoch, err error) {
 	ctx, cancel := context.WithTimeout(ctx, captureTimeout)
 	defer cancel()
 	s.ckpt.Reset(n)

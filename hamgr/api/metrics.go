@@ -28,7 +28,7 @@ var (
 	zeroDesc     = desc("checkpoint_zero_pages_total", "Dirty pages that were all zero.", "domain")
 	pauseDesc    = desc("pause_seconds", "How long the guest stops for a checkpoint.", "domain", "quantile")
 	commitDesc   = desc("commit_seconds", "From the guest's stop to the backup's commit.", "domain", "quantile")
-	heldDesc     = desc("output_held_packets", "Packets that wait for their checkpoint.", "domain")
+	heldDesc     = desc("output_held_packets", "Packets that wait for their checkpoint, or for a lease.", "domain")
 	releasedDesc = desc("output_released_packets_total", "Packets let out.", "domain")
 	copiedDesc   = desc("input_copied_packets_total", "Packets to the guest copied to its backup.", "domain")
 	keptDesc     = desc("input_kept_packets", "Copies at the backup that no checkpoint contains yet.", "domain")

@@ -285,9 +285,12 @@ func (a *agent) extendLeases() {
 		}
 		a.gates()
 		c := a.p.copies[i]
+		if c == nil {
+			c = a.p.late[i]
+		}
 		switch {
 		case c == nil || !c.tap.gate:
-		case rules.MayExtend(a.p.name, j.order):
+		case rules.MayExtend(a.p.name, j.order) && (rules.MayKeep(*j.order, j.started) || a.p.w.mutant == SpeaksOfFormerTime):
 			c.setGate(until)
 		default:
 			c.setGate(0)
@@ -302,6 +305,9 @@ func (c *copy) setGate(until time.Duration) {
 	}
 	c.tap.until = until
 	c.tap.stays = c.host.w.mutant == LeaseUnfenced && until > c.host.w.now
+	if c.gateOpen() {
+		c.letLateGo()
+	}
 }
 
 func (p *process) note(format string, args ...any) {

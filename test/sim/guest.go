@@ -65,6 +65,8 @@ type tap struct {
 	gate  bool
 	until time.Duration // the gate is open until then
 	stays bool          // mutant LeaseUnfenced: the gate waits for its process to close it
+	late  []packet      // what waits for it to open
+	alone bool          // its process is gone, and with it the place where that waits
 }
 
 type packet struct {
@@ -84,7 +86,7 @@ func (g *vm) run(h *host, branch int, count uint64, mem [pages]uint64) *copy {
 	c := &copy{vm: g, host: h, id: uint32(g.id | g.copies<<2), branch: branch, count: count, pages: mem, running: true}
 	g.copies++
 	g.running++
-	h.copies[g.id] = c
+	h.copies[g.id], h.late[g.id] = c, nil
 	g.w.after(g.w.between(0, actEvery), event{kind: guestActs, to: uint8(h.id), arg: c.id})
 	return c
 }
@@ -113,12 +115,32 @@ func (h *host) guestActs(id uint32) {
 // emit is a packet of the guest's at the tap: first the gate, then the buffer.
 func (c *copy) emit(p packet) {
 	switch t := &c.tap; {
-	case !c.gateOpen(), t.cut:
+	case t.cut, !c.gateOpen() && t.alone:
+	case !c.gateOpen():
+		t.late = append(t.late, p)
 	case t.hold:
 		t.held = append(t.held, p)
 	default:
 		c.leaves(p)
 	}
+}
+
+// letLateGo is the gate's, when it opens or is removed: what waits goes on to the buffer.
+func (c *copy) letLateGo() {
+	for _, p := range c.tap.late {
+		if c.tap.hold {
+			p.epoch = c.tap.epoch + 1
+			c.tap.held = append(c.tap.held, p)
+			continue
+		}
+		c.leaves(p)
+	}
+	c.tap.late = nil
+}
+
+func (c *copy) openGate() {
+	c.letLateGo()
+	c.tap.gate = false
 }
 
 func (c *copy) gateOpen() bool {
@@ -165,13 +187,14 @@ func (c *copy) open() {
 
 func (c *copy) abandon() {
 	c.tap.cut, c.tap.hold, c.tap.held = true, false, nil
-	c.tap.until, c.tap.stays = 0, false
+	c.tap.until, c.tap.stays, c.tap.late = 0, false, nil
 }
 
 func (c *copy) clear() { c.tap = tap{epoch: c.tap.epoch} }
 
 // processDied leaves the tap to the kernel.
 func (c *copy) processDied() {
+	c.tap.late, c.tap.alone = nil, true
 	if c.tap.hold {
 		c.tap.hold, c.tap.cut, c.tap.held = false, true, nil
 	}
@@ -197,6 +220,9 @@ func (c *copy) die() {
 	c.running = false
 	c.vm.running--
 	c.host.copies[c.vm.id] = nil
+	if len(c.tap.late) > 0 {
+		c.host.late[c.vm.id] = c
+	}
 	if c.vm.free {
 		c.vm.gone = true
 	}

@@ -22,8 +22,9 @@ type host struct {
 	disk    disk
 	stalled time.Duration // until when the disk does not answer
 	copies  [maxVMs]*copy
-	dark    int // faults that cut its guests off the network
-	full    int // faults that leave no memory for a standby
+	late    [maxVMs]*copy // that have ended, and what they said last waits for a lease
+	dark    int           // faults that cut its guests off the network
+	full    int           // faults that leave no memory for a standby
 
 	proc   *process
 	inc    uint32  // processes so far
@@ -139,8 +140,8 @@ func (h *host) hamgrDies(power bool) {
 	h.proc, h.queued = nil, h.queued[:0]
 	h.standbysDie(p)
 	h.streamsBreak(p, power)
-	for _, c := range h.copies {
-		if c != nil {
+	for i, c := range h.copies {
+		if h.late[i] = nil; c != nil {
 			c.processDied()
 		}
 	}

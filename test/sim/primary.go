@@ -179,7 +179,13 @@ func (j *job) sessionEnded(gen uint64, cause string) {
 
 func (j *job) tellEnd(cause string) {
 	o := *j.order
-	j.tell(func() core.Command { return rules.AfterSession(o, j.a.looks(j.vm), cause) })
+	j.tell(func() core.Command {
+		c := rules.AfterSession(o, j.a.looks(j.vm), cause)
+		if (c.Silenced || c.Stopped) && j.a.p.w.mutant != SpeaksAfterDeath {
+			j.a.p.late[j.vm] = nil // silence
+		}
+		return c
+	})
 }
 
 // tell blocks the job until the cluster has taken the command or refused it, or has decided
@@ -210,7 +216,8 @@ func (j *job) enterSolo() {
 			c.open()
 			j.held = false
 		}
-		c.tap.gate, j.gate = false, false
+		c.openGate()
+		j.gate = false
 	} else {
 		c.clear()
 	}
@@ -241,6 +248,7 @@ func (j *job) release() {
 	if c == nil {
 		return
 	}
+	c.letLateGo()
 	c.open()
 	c.clear()
 	j.buffer, j.gate, j.held = false, false, false
@@ -250,6 +258,7 @@ func (j *job) abandon() {
 	if c := j.copy(); c != nil && (j.buffer || j.gate) {
 		c.abandon()
 	}
+	j.a.p.late[j.vm] = nil
 	j.buffer, j.gate, j.held = false, false, false
 }
 
@@ -268,7 +277,7 @@ func (j *job) setUpGate(c *copy) {
 		return
 	}
 	j.gate = true
-	c.tap.gate = true
+	c.tap.gate, c.tap.alone, c.tap.late = true, false, nil
 	c.setGate(j.a.p.host.moment(j.a.p.leaseEnd()))
 	j.a.gates()
 }

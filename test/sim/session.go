@@ -172,6 +172,11 @@ func (s *session) boundary() {
 
 // output is endEpoch of output.go.
 func (s *session) output() {
+	if s.now.Moving && len(s.c.tap.late) > 0 {
+		o := *s.now
+		o.Moving = false
+		s.now = &o
+	}
 	hold, letGo := rules.Boundary(*s.now)
 	if hold && !s.j.held {
 		s.j.buffer, s.j.held = true, true
@@ -250,7 +255,8 @@ func (s *session) changeMode() {
 	tell, closeGate := rules.ModeStep(*s.now, s.j.held, s.asked)
 	switch {
 	case closeGate:
-		s.c.tap.gate, s.j.gate = false, false
+		s.c.openGate()
+		s.j.gate = false
 	case tell:
 		if s.now.Wanted == core.Checkpoint {
 			s.j.setUpGate(s.c)
