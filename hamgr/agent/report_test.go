@@ -34,7 +34,7 @@ func (c *fakeCluster) Propose(_ context.Context, cmd core.Command) error {
 
 var errNoLeader = errors.New("no leader")
 
-func newJob(c *fakeCluster, o core.Protection) *primary {
+func newJob(c Cluster, o core.Protection) *primary {
 	a := New(Config{Node: "h1", Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, c)
 	return newPrimary(a, o, false)
 }

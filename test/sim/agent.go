@@ -290,7 +290,7 @@ func (a *agent) extendLeases() {
 		}
 		switch {
 		case c == nil || !c.tap.gate:
-		case rules.MayExtend(a.p.name, j.order) && (rules.MayKeep(*j.order, j.started) || a.p.w.mutant == SpeaksOfFormerTime):
+		case rules.MayExtend(a.p.name, j.order) && rules.MayKeep(*j.order, j.started):
 			c.setGate(until)
 		default:
 			c.setGate(0)

@@ -13,13 +13,11 @@ const (
 	ReleaseOnError      Mutant = "release-on-error"      // a session that fails lets go what it held
 	ReleaseOnSend       Mutant = "release-on-send"       // a checkpoint sent counts as committed
 	AckBeforeApply      Mutant = "acknowledge-before-apply"
-	ApplyUnstaged       Mutant = "apply-unstaged"        // pages go into the replica as they come
-	AnewUnleased        Mutant = "anew-unleased"         // the open output of a guest that is started anew when lost has no lease
-	MoveRunning         Mutant = "move-running"          // a guest that is to move runs on after its last checkpoint
-	StaleCommits        Mutant = "stale-commits"         // a replica that was taken over commits on
-	HungSpared          Mutant = "hung-spared"           // a QEMU that hangs counts as ended, and is not ended
-	SpeaksAfterDeath    Mutant = "speaks-after-death"    // what a dead guest said may leave when its backup was told
-	SpeaksOfFormerTime  Mutant = "speaks-of-former-time" // a copy of a former time gets the lease of its successor
+	ApplyUnstaged       Mutant = "apply-unstaged" // pages go into the replica as they come
+	AnewUnleased        Mutant = "anew-unleased"  // the open output of a guest that is started anew when lost has no lease
+	MoveRunning         Mutant = "move-running"   // a guest that is to move runs on after its last checkpoint
+	StaleCommits        Mutant = "stale-commits"  // a replica that was taken over commits on
+	HungSpared          Mutant = "hung-spared"    // a QEMU that hangs counts as ended, and is not ended
 
 	GrantWithoutMajority Mutant = "grant-without-majority"
 	GrantsDuringTakeover Mutant = "grants-during-takeover"
@@ -32,4 +30,4 @@ const (
 
 // Mutants are all of them.
 var Mutants = []Mutant{LeaseUnfenced, FailoverWithoutRaft, SoloWithoutRaft, ReleaseOnError, ReleaseOnSend, AckBeforeApply,
-	ApplyUnstaged, StaleCommits, HungSpared, SpeaksAfterDeath, SpeaksOfFormerTime, AnewUnleased, MoveRunning, GrantWithoutMajority, GrantsDuringTakeover, TakeoverWhenElected, TakeoverWithoutWait, FormerManagers, GrantsOfFormerManagers}
+	ApplyUnstaged, StaleCommits, HungSpared, AnewUnleased, MoveRunning, GrantWithoutMajority, GrantsDuringTakeover, TakeoverWhenElected, TakeoverWithoutWait, FormerManagers, GrantsOfFormerManagers}

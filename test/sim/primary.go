@@ -181,7 +181,7 @@ func (j *job) tellEnd(cause string) {
 	o := *j.order
 	j.tell(func() core.Command {
 		c := rules.AfterSession(o, j.a.looks(j.vm), cause)
-		if (c.Silenced || c.Stopped) && j.a.p.w.mutant != SpeaksAfterDeath {
+		if c.Silenced || c.Stopped {
 			j.a.p.late[j.vm] = nil // silence
 		}
 		return c
