@@ -42,8 +42,6 @@
 //     the copies took the link that was down.
 //   - The guest answered, and the answer was lost by a link that was down, or held by an agent
 //     that died: that drops it (I6), while the guest lives and need not answer again.
-//   - The guest answered, and in mode checkpoint, where nothing is held, the gate was closed:
-//     its host had no lease.
 //   - Its agent died. What waited while the guest was being stopped goes with the agent: that
 //     came after the last epoch which it saw to its end, and before it was gone. And what the
 //     successor clears away stops the tap for an instant, between the order to let the guest

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/test/guest/ledger/chain"
 )
 
@@ -124,10 +123,9 @@ func answered(line string) request {
 }
 
 // mayBeLost says that what the guest has sent may be lost though the guest lives on: on a
-// link that is down, at the gate of mode checkpoint, which closes when the host has no
-// lease, or with an agent that holds it and dies.
+// link that is down, or with an agent that holds it and dies.
 func (c *checker) mayBeLost(s *sighting) bool {
-	if c.faulty(s) || c.timeline.mode(s.Time) == string(core.Checkpoint) {
+	if c.faulty(s) {
 		return true
 	}
 	for _, f := range c.Faults {
