@@ -1,0 +1,71 @@
+package agent
+
+import (
+	"errors"
+	"time"
+
+	"github.com/hamgr/hamgr/bufferqdisc"
+	"github.com/hamgr/hamgr/hamgr/domain"
+)
+
+// setUpGate readies the gate, open for as long as this host's lease lasts.
+func (p *primary) setUpGate(info domain.Info) error {
+	if p.out.gate != nil {
+		return nil
+	}
+	g, err := bufferqdisc.NewGate(p.domain, taps(info), p.agent.lease(p))
+	if err != nil {
+		return err
+	}
+	p.setOutput(func(o *output) { o.gate = g })
+	return nil
+}
+
+func (p *primary) closeGate() error {
+	if p.out.gate == nil {
+		return nil
+	}
+	if err := p.out.gate.Close(); err != nil {
+		return err
+	}
+	p.setOutput(func(o *output) { o.gate = nil })
+	return nil
+}
+
+// gate is nil if there is none.
+func (p *primary) gate() *bufferqdisc.Gate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.gate
+}
+
+// extendLease is the agent's, every few milliseconds; the gate may be removed meanwhile.
+func (p *primary) extendLease(g *bufferqdisc.Gate, until time.Time) {
+	err := g.Extend(until)
+	if err != nil && !errors.Is(err, bufferqdisc.ErrCut) && !errors.Is(err, bufferqdisc.ErrClosed) {
+		p.log.Error("the lease could not be extended; the output closes", "err", err)
+	}
+}
+
+// silence is for a guest that is over, before the cluster is told that it cannot emit: what
+// it has said and what waits for a lease would leave beside the restored one.
+func (p *primary) silence() {
+	if p.out.gate != nil {
+		p.out.gate.Drop()
+	}
+}
+
+// closeForGood is the end of the job of a guest that is over; a gate would stay as long as
+// this process.
+func (p *primary) closeForGood() {
+	if p.out.gate != nil {
+		p.out.gate.Abandon()
+		p.setOutput(func(o *output) { o.gate = nil })
+	}
+}
+
+// outputWaits says that some of it waits for a lease, so that the guest cannot move at this
+// epoch's end: it would be in no epoch, and lost.
+func (s *session) outputWaits() bool {
+	return s.p.out.gate != nil && s.p.out.gate.Stats().HeldPackets > 0
+}
