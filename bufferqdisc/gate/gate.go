@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/boottime"
@@ -20,7 +21,8 @@ var ErrWallClock = errors.New("the deadline is not on the monotonic clock; make 
 // Gate is a deadline for the output of some taps, all of one guest. Its methods may be
 // called from any goroutine.
 type Gate struct {
-	mu     sync.Mutex // guards all
+	ending atomic.Bool // by Close or Abandon; Extend does not wait for them
+	mu     sync.Mutex  // guards the rest
 	h      hook.Kernel
 	values *bpfmem.Value[shared]
 	lanes  []*lane
@@ -91,20 +93,22 @@ func New(h hook.Kernel, taps []string, until time.Time) (g *Gate, err error) {
 
 // Extend opens the gate until a time and not longer; the zero Time or one that has
 // passed closes it now. All taps see it at once, and what has waited goes first, by several
-// Extends if it is much: each takes some 2 ms. ErrWallClock refuses a time that has no
-// monotonic reading.
+// Extends if it is much: each lets 500 packets of a NIC go. It does nothing while another call
+// ends the gate. ErrWallClock refuses a time that has no monotonic reading.
 func (g *Gate) Extend(until time.Time) error {
-	var at uint64
+	at := boottime.Now()
 	if !until.IsZero() {
 		if until == until.Round(0) {
 			return ErrWallClock
 		}
-		at = boottime.Of(until)
+		at = max(at, boottime.Of(until))
 		if mutant.Is(mutant.LeaseWithoutFencing) && time.Until(until) > 0 {
 			at = math.MaxUint64
 		}
 	}
-	g.mu.Lock()
+	if !g.lockUnlessEnding() {
+		return nil
+	}
 	defer g.mu.Unlock()
 	if g.end != nil {
 		return g.end
@@ -114,6 +118,14 @@ func (g *Gate) Extend(until time.Time) error {
 		g.passLocked()
 	}
 	return nil
+}
+
+func (g *Gate) lockUnlessEnding() bool {
+	if g.ending.Load() {
+		return g.mu.TryLock()
+	}
+	g.mu.Lock()
+	return true
 }
 
 // Stats may be called at any time.
@@ -142,7 +154,7 @@ func (g *Gate) Drop() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.end == nil {
-		g.values.Get().deadline.Store(0)
+		g.values.Get().deadline.Store(boottime.Now())
 		g.dropLocked()
 	}
 }
@@ -151,6 +163,7 @@ func (g *Gate) Drop() {
 // gets what waits. Only with the cluster's leave. After an error some taps may have their
 // gate still, with the deadline it had, and Close may be called again.
 func (g *Gate) Close() error {
+	g.ending.Store(true)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.end != nil {
@@ -159,8 +172,10 @@ func (g *Gate) Close() error {
 	deadline := g.values.Get().deadline.Swap(math.MaxUint64)
 	if err := g.openLocked(); err != nil {
 		g.values.Get().deadline.Store(deadline)
+		g.ending.Store(false)
 		return fmt.Errorf("remove the gate: %w", err)
 	}
+	g.dropLocked() // counts what is lost
 	g.statsLocked()
 	g.last.Open, g.end = false, hook.ErrClosed
 	return g.shutLocked()
@@ -169,6 +184,7 @@ func (g *Gate) Close() error {
 // Abandon closes the gate for good and drops what waits; nothing passes until Clear or
 // another gate takes its place. After a Close it does nothing. It does not fail.
 func (g *Gate) Abandon() {
+	g.ending.Store(true)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.end != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/hamgr/hamgr/bufferqdisc/internal/boottime"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/bpfmem"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/tapdev"
 )
@@ -49,29 +50,35 @@ func TestPrograms(t *testing.T) {
 		}
 	}
 	const ours, relays, never = 1, 2, math.MaxUint64
+	now := boottime.Now()
 	reset(never)
 	_, mark := run(t, p.back, 0)
 	marks := map[int]uint32{ours: mark, relays: mark ^ 2}
-	for _, c := range []struct {
+	type row struct {
 		name                      string
 		deadline, waiting         uint64
 		mark                      int
 		in, inBytes, out          uint64
 		want                      uint32
 		nowWaiting, held, dropped uint64
-	}{
+	}
+	rows := []row{
 		{name: "in time", deadline: never, want: pass},
-		{name: "late", deadline: 1, want: actRedirect, nowWaiting: 1, held: 1},
+		{name: "late", deadline: now, want: actRedirect, nowWaiting: 1, held: 1},
 		{name: "behind others", deadline: never, waiting: 1, want: actRedirect, nowWaiting: 1, held: 1},
 		{name: "handed back", deadline: never, waiting: 1, mark: ours, want: pass, nowWaiting: 1},
-		{name: "handed back late", deadline: 1, mark: ours, want: actRedirect, nowWaiting: 1, held: 1},
+		{name: "handed back late", deadline: now, mark: ours, want: actRedirect, nowWaiting: 1, held: 1},
 		{name: "released", deadline: never, waiting: 1, mark: relays, want: pass, nowWaiting: 1},
-		{name: "released late", deadline: 1, mark: relays, want: actRedirect, nowWaiting: 1, held: 1},
-		{name: "the last one", deadline: 1, in: tapdev.MaxPackets + 6, out: 7, want: actRedirect, nowWaiting: 1, held: tapdev.MaxPackets},
-		{name: "one too many", deadline: 1, in: tapdev.MaxPackets + 7, out: 7, want: actShot, nowWaiting: 1, held: tapdev.MaxPackets, dropped: 1},
-		{name: "the last bytes", deadline: 1, inBytes: limitBytes - 64, want: actRedirect, nowWaiting: 1, held: 1},
-		{name: "too many bytes", deadline: 1, inBytes: limitBytes - 63, want: actShot, nowWaiting: 1, dropped: 1},
-	} {
+		{name: "released late", deadline: now, mark: relays, want: actRedirect, nowWaiting: 1, held: 1},
+		{name: "the last one", deadline: now, in: tapdev.MaxPackets + 6, out: 7, want: actRedirect, nowWaiting: 1, held: tapdev.MaxPackets},
+		{name: "one too many", deadline: now, in: tapdev.MaxPackets + 7, out: 7, want: actShot, nowWaiting: 1, held: tapdev.MaxPackets, dropped: 1},
+		{name: "the last bytes", deadline: now, inBytes: limitBytes - 64, want: actRedirect, nowWaiting: 1, held: 1},
+		{name: "too many bytes", deadline: now, inBytes: limitBytes - 63, want: actShot, nowWaiting: 1, dropped: 1},
+	}
+	if now > waitMost { // this host has been up for so long
+		rows = append(rows, row{name: "long late", deadline: now - waitMost, want: actShot, dropped: 1})
+	}
+	for _, c := range rows {
 		reset(c.deadline)
 		s.waiting.Store(c.waiting)
 		s.in.Store(c.in)

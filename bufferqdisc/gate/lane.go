@@ -3,9 +3,7 @@ package gate
 import (
 	"errors"
 	"slices"
-	"time"
 
-	"github.com/hamgr/hamgr/bufferqdisc/internal/boottime"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/tapdev"
 )
@@ -40,33 +38,26 @@ func (l *lane) close() error {
 }
 
 const (
-	// turn is how long an Extend may send what waits: other guests' leases wait for it.
-	turn = 2 * time.Millisecond
+	// turn is how many packets of a NIC an Extend sends: a millisecond's work, as other guests'
+	// leases wait for it, and half of what a CPU's backlog has room for (netdev_max_backlog),
+	// through which they go.
+	turn = 500
 	// patience is for how many turns a guest's newer packets wait behind those that wait; one
 	// that sends faster than that would never have its direct path back.
-	patience = 50
-	// endTurn bounds each turn of a Close.
-	endTurn = 100 * time.Millisecond
+	patience = 100
+	// endTurns bound a Close: it finds all that there is room for, and more.
+	endTurns = 2 * tapdev.QueueLen / turn
 )
 
 // level is a reading of what has come in.
 type level struct{ packets, bytes uint64 }
 
-// letGoLocked sends what waits, in the order in which it came, for so long and not after the
-// deadline, and says whether it found all devices empty. A packet is counted before it is in
-// its device: one that a CPU was about to put there is found the next time, and what had
-// been counted the time before and is not there is lost.
-func (g *Gate) letGoLocked(turn time.Duration) (empty bool) {
-	s := g.values.Get()
-	in := level{s.in.Load(), s.inBytes.Load()}
-	end := boottime.Of(time.Now().Add(turn))
+// letGoLocked sends what waits, in the order in which it came, for a turn and not after the
+// deadline, and says whether it found all devices empty.
+func (g *Gate) letGoLocked() (empty bool) {
 	empty = true
 	for _, l := range g.lanes {
-		empty = l.letGo(g.buf, s, end) && empty
-	}
-	if empty {
-		g.countLocked(s, g.before)
-		g.before = in
+		empty = l.letGo(g.buf, g.values.Get()) && empty
 	}
 	return empty
 }
@@ -91,14 +82,11 @@ func (g *Gate) countLocked(s *shared, upTo level) {
 	}
 }
 
-// letGo sends until a time (boottime), through one small buffer, and says whether nothing is
-// left. A packet that comes too late is kept, to be the next one's first; one that the kernel
-// refuses is lost, as any network loses packets, and counted.
-func (l *lane) letGo(buf []byte, s *shared, end uint64) (empty bool) {
-	for {
-		if now := boottime.Now(); now >= end || now >= s.deadline.Load() {
-			return false
-		}
+// letGo sends through one small buffer and says whether nothing is left. A packet that comes
+// too late is kept, to be the next one's first; one that the kernel refuses is lost, as any
+// network loses packets, and counted.
+func (l *lane) letGo(buf []byte, s *shared) (empty bool) {
+	for range turn {
 		p := l.kept
 		if p == nil {
 			var err error
@@ -123,30 +111,43 @@ func (l *lane) letGo(buf []byte, s *shared, end uint64) (empty bool) {
 		s.out.Store(min(s.out.Load()+1, s.in.Load()))
 		s.outBytes.Store(min(s.outBytes.Load()+bytes, s.inBytes.Load())) // it may have grown by a VLAN tag
 	}
+	return false
 }
 
-// passLocked gives the guest its direct path back once nothing waits.
+// passLocked gives the guest its direct path back once nothing waits. A packet is counted
+// before it is in its device: one that a CPU was about to put there is found the next time,
+// and what had been counted the time before and is not there is lost.
 func (g *Gate) passLocked() {
-	if !g.letGoLocked(turn) {
-		if g.turns++; g.turns < patience {
-			return
-		}
+	s := g.values.Get()
+	in := level{s.in.Load(), s.inBytes.Load()}
+	if g.letGoLocked() {
+		g.countLocked(s, g.before)
+		g.before = in
+	} else if g.turns++; g.turns < patience {
+		return
 	}
 	g.turns = 0
-	g.values.Get().waiting.Store(0)
+	s.waiting.Store(0)
 }
 
 // openLocked lets all go and removes the filters. What was on its way to wait meanwhile
 // follows.
 func (g *Gate) openLocked() error {
-	g.letGoLocked(endTurn)
+	drain := func() {
+		for range endTurns {
+			if g.letGoLocked() {
+				return
+			}
+		}
+	}
+	drain()
 	g.values.Get().waiting.Store(0)
-	g.letGoLocked(endTurn)
+	drain()
 	var errs []error
 	for _, l := range g.lanes {
 		errs = append(errs, l.tap.DetachGate())
 	}
-	g.letGoLocked(endTurn)
+	drain()
 	return errors.Join(errs...)
 }
 

@@ -18,6 +18,11 @@ const (
 	actUnspec = -1 // TC_ACT_UNSPEC (include/uapi/linux/pkt_cls.h): on to the next filter
 	actShot   = 2  // TC_ACT_SHOT
 
+	// waitMost is how long after the deadline packets still wait. In a process that lives the
+	// deadline of a closed gate is never long past; of one that has died, somebody else's
+	// device may have the number of ours some day.
+	waitMost = 60 * 1000 * 1000 * 1000 // nanoseconds
+
 	// limitBytes may wait for a deadline, of all NICs of a guest.
 	limitBytes = 32 << 20
 )
@@ -27,7 +32,7 @@ const (
 type shared struct {
 	// The programs'.
 	in, inBytes           atomic.Uint64
-	dropped, droppedBytes atomic.Uint64 // without room
+	dropped, droppedBytes atomic.Uint64 // without room, or long late
 	late                  atomic.Uint64 // not handed back: the deadline was over
 	_                     [24]byte      // what follows is written by another CPU
 	// Ours, but that the programs set waiting.
@@ -49,7 +54,7 @@ const (
 )
 
 // gateProgram redirects to a device from the deadline on, and drops what there is no room
-// for. In time, what is marked passes although others wait: what our own TAP hands back loses
+// for, or comes long after it. In time, what is marked passes although others wait: what our own TAP hands back loses
 // the mark, which means nothing to the host's own rules; a relay's bears another.
 func gateProgram(ifindex int, mark uint32, values int) asm.Instructions {
 	return asm.Instructions{
@@ -59,13 +64,16 @@ func gateProgram(ifindex int, mark uint32, values int) asm.Instructions {
 		asm.LoadMem(asm.R9, asm.R6, skbMark, asm.Word),
 		asm.FnKtimeGetBootNs.Call(),
 		asm.LoadMem(asm.R1, asm.R7, atDeadline, asm.DWord),
-		asm.JGE.Reg(asm.R0, asm.R1, "late"),
+		asm.JGE.Reg(asm.R0, asm.R1, "late"), // R0: now
 		asm.JNE.Imm(asm.R9, 0, "marked"),
 		asm.LoadMem(asm.R1, asm.R7, atWaiting, asm.DWord),
 		asm.JEq.Imm(asm.R1, 0, "pass"),
 		asm.Ja.Label("hold"),
 
-		asm.Mov.Imm(asm.R1, 1).WithSymbol("late"),
+		asm.Sub.Reg(asm.R0, asm.R1).WithSymbol("late"),
+		asm.LoadImm(asm.R1, waitMost, asm.DWord),
+		asm.JGT.Reg(asm.R0, asm.R1, "drop"),
+		asm.Mov.Imm(asm.R1, 1),
 		asm.StoreMem(asm.R7, atWaiting, asm.R1, asm.DWord),
 
 		// Out first: it must not pass what is read of in, which only grows.

@@ -163,7 +163,7 @@ func (a *Agent) lease(job *primary) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	o, _ := job.current()
-	if a.cfg.Lease == nil || !rules.MayExtend(a.cfg.Node, o) || !rules.MayKeep(*o, job.started.Load()) {
+	if a.cfg.Lease == nil || !rules.MayExtend(a.cfg.Node, o) || !rules.MayKeep(*o, job.started.Load()) || job.silent() {
 		return time.Time{}
 	}
 	return a.cfg.Lease(a.told)

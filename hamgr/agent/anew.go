@@ -34,6 +34,7 @@ func (p *primary) startAnew(ctx context.Context, o core.Protection) (core.Comman
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	p.abandon() // what is left of its former life
 	p.agent.forgetEnd(o.Domain)
 	p.log.Warn("starting a lost guest anew", "generation", o.Generation)
 	p.started.Store(o.Generation)
@@ -47,7 +48,6 @@ func (p *primary) startAnew(ctx context.Context, o core.Protection) (core.Comman
 // startLeased starts the guest and puts the gate before it, as it may be started elsewhere
 // once this host is not heard any more. After an error it does not run.
 func (p *primary) startLeased(ctx context.Context, xml string) error {
-	p.abandon() // what is left of its former life
 	if err := p.agent.host.Start(ctx, xml); err != nil {
 		return err
 	}

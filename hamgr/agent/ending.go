@@ -129,7 +129,11 @@ func (a *Agent) domainEnded(ctx context.Context, e domain.Event) {
 	if o == nil || o.Primary != a.cfg.Node || o.Phase != core.Solo {
 		return // a session notices by itself
 	}
-	job.tell(ctx, rules.AfterSession(*o, guestOf(a.lastEnd(e.Domain)), e.Detail))
+	c := rules.AfterSession(*o, guestOf(a.lastEnd(e.Domain)), e.Detail)
+	if c.Silenced || c.Stopped {
+		job.silence()
+	}
+	job.tell(ctx, c)
 }
 
 // errHung ends the session of a QEMU that does not go on.

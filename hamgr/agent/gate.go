@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hamgr/hamgr/bufferqdisc"
+	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/hamgr/domain"
 )
 
@@ -48,11 +49,22 @@ func (p *primary) extendLease(g *bufferqdisc.Gate, until time.Time) {
 }
 
 // silence is for a guest that is over, before the cluster is told that it cannot emit: what
-// it has said and what waits for a lease would leave beside the restored one.
+// it has said and what waits for a lease would leave beside the restored one. It has no lease
+// any more under this order.
 func (p *primary) silence() {
-	if p.out.gate != nil {
-		p.out.gate.Drop()
+	p.mu.Lock()
+	p.silenced = p.order
+	g := p.out.gate
+	p.mu.Unlock()
+	if g != nil {
+		g.Drop()
 	}
+}
+
+func (p *primary) silent() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.silenced != nil && p.silenced == p.order
 }
 
 // closeForGood is the end of the job of a guest that is over; a gate would stay as long as
@@ -64,8 +76,24 @@ func (p *primary) closeForGood() {
 	}
 }
 
-// outputWaits says that some of it waits for a lease, so that the guest cannot move at this
-// epoch's end: it would be in no epoch, and lost.
+// moveWait is for how long a guest that is to move waits with its output for a lease. It
+// moves without that in the end: there may never be one again on this host.
+const moveWait = time.Second
+
+// movesNow says that the guest can move at this epoch's end: what waits for a lease then is
+// in no epoch, and lost.
+func (s *session) movesNow(o core.Protection) bool {
+	if !o.Moving || !s.outputWaits() {
+		s.moves = time.Time{}
+		return o.Moving
+	}
+	if s.moves.IsZero() {
+		s.moves = time.Now().Add(moveWait)
+	}
+	return time.Now().After(s.moves)
+}
+
+// outputWaits says that some of it waits for a lease.
 func (s *session) outputWaits() bool {
 	return s.p.out.gate != nil && s.p.out.gate.Stats().HeldPackets > 0
 }

@@ -123,6 +123,9 @@ func (s *session) forgetInput(ctx context.Context, taken []uint64, moving bool) 
 	copied := s.mirror.Stats()
 	s.loss.look(time.Now(), copied.Copied+copied.Failed, copied.Failed+s.kept.Missing+s.kept.Dropped)
 	s.p.stats.input(copied, s.kept, s.loss.problem)
+	if s.outputWaits() { // what it answers, perhaps
+		return nil
+	}
 	old := s.taken
 	if s.taken = taken; moving {
 		old = taken

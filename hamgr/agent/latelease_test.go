@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hamgr/hamgr/bufferqdisc"
+	"github.com/hamgr/hamgr/bufferqdisc/input"
 	"github.com/hamgr/hamgr/hamgr/core"
 	"github.com/hamgr/hamgr/test/bridge"
 )
@@ -94,6 +95,56 @@ func TestLeaseOfAFormerTime(t *testing.T) {
 	}
 	if p.started.Store(3); p.agent.lease(p) != until {
 		t.Error("the guest that was started gets none")
+	}
+}
+
+// TestSilenceLasts until the order changes, although the host has a lease.
+func TestSilenceLasts(t *testing.T) {
+	o := core.Protection{Domain: "g1", Primary: "h1", Generation: 3, Phase: core.Protected}
+	p := newJob(&fakeCluster{}, o)
+	until := time.Now().Add(time.Hour)
+	p.agent.cfg.Lease = func(core.State) time.Time { return until }
+	if p.agent.lease(p) != until {
+		t.Error("no lease before")
+	}
+	if p.silence(); !p.agent.lease(p).IsZero() {
+		t.Error("a lease after it")
+	}
+	o.Phase, o.Generation = core.Solo, 4
+	if p.update(o); p.agent.lease(p) != until {
+		t.Error("no lease under the next order")
+	}
+}
+
+// TestMoveWaits for output that waits for a lease, but not for ever.
+func TestMoveWaits(t *testing.T) {
+	o := core.Protection{Domain: "g1", Primary: "h1", Generation: 3, Phase: core.Protected, Mode: core.Checkpoint}
+	p := gatedJob(t, &fakeCluster{}, o)
+	s := &session{p: p, order: o}
+	if s.movesNow(o) {
+		t.Error("it does not want to")
+	}
+	o.Moving = true
+	if s.movesNow(o) || s.moves.IsZero() {
+		t.Error("with output that waits")
+	}
+	if s.moves = time.Now().Add(-time.Millisecond); !s.movesNow(o) {
+		t.Error("it waits for ever")
+	}
+	p.out.gate.Drop()
+	if !s.movesNow(o) || !s.moves.IsZero() {
+		t.Error("nothing waits")
+	}
+}
+
+// TestInputIsKeptForLateAnswers: what a guest has taken stays with its backup while an answer
+// of it may wait for a lease.
+func TestInputIsKeptForLateAnswers(t *testing.T) {
+	o := core.Protection{Domain: "g1", Primary: "h1", Generation: 3, Phase: core.Protected, Mode: core.Checkpoint}
+	p := gatedJob(t, &fakeCluster{}, o)
+	s := &session{p: p, order: o, mirror: &input.Mirror{}, taken: []uint64{5}}
+	if err := s.forgetInput(t.Context(), []uint64{7}, false); err != nil || s.taken[0] != 5 {
+		t.Errorf("%v, up to %d may be forgotten", err, s.taken)
 	}
 }
 

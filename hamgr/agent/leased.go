@@ -35,10 +35,11 @@ func (a *Agent) noteRestored(p core.Protection, nics []domain.NIC) (err error) {
 	return nil
 }
 
-// leaseOf is until when a guest without a job may emit unheld: the order is of the state
-// that counts, which is acted on at once.
-func (a *Agent) leaseOf(name string) time.Time {
-	s := a.cluster.State()
+// leaseOf is until when a guest without a job may emit unheld, or be started: the order is of
+// the state that counts, which is acted on at once.
+func (a *Agent) leaseOf(name string) time.Time { return a.leaseBy(a.cluster.State(), name) }
+
+func (a *Agent) leaseBy(s core.State, name string) time.Time {
 	o, ok := s.Protections[name]
 	if a.cfg.Lease == nil || !ok || !rules.MayExtend(a.cfg.Node, &o) {
 		return time.Time{}
@@ -51,11 +52,16 @@ func (a *Agent) extendRestored() {
 	a.mu.Lock()
 	all := maps.Clone(a.restored)
 	a.mu.Unlock()
+	s := a.cluster.State()
 	for name, r := range all {
 		if r.gate == nil {
 			continue
 		}
-		if err := r.gate.Extend(a.leaseOf(name)); err != nil && !errors.Is(err, bufferqdisc.ErrCut) {
+		var until time.Time
+		if rules.MayKeep(s.Protections[name], 0) { // else this copy is of a former time by now
+			until = a.leaseBy(s, name)
+		}
+		if err := r.gate.Extend(until); err != nil && !errors.Is(err, bufferqdisc.ErrCut) {
 			a.log.Error("the lease of a restored guest could not be extended; its output closes", "domain", name, "err", err)
 		}
 	}

@@ -180,7 +180,7 @@ func (p *primary) leave() {
 // takes effect. Epoch 0: nothing is held. It says in the order whether the guest moves now.
 func (s *session) endEpoch(o *core.Protection) (bufferqdisc.Epoch, error) {
 	p := s.p
-	o.Moving = o.Moving && !s.outputWaits()
+	o.Moving = s.movesNow(*o)
 	hold, letGo := rules.Boundary(*o)
 	if hold {
 		if err := s.hold(); err != nil {

@@ -33,13 +33,14 @@ type primary struct {
 	done   chan struct{}
 	cancel context.CancelFunc
 
-	mu    sync.Mutex // guards order, gone and wake, and changes of out
-	order *core.Protection
-	gone  rules.Duty    // once order is nil
-	wake  chan struct{} // closed at each change of order
-	out   output
-	adopt bool
-	fresh time.Time // until then a guest that was restored here has the host for itself
+	mu       sync.Mutex // guards order, silenced, gone and wake, and changes of out
+	order    *core.Protection
+	silenced *core.Protection // the order under which the cluster was told that the guest cannot emit
+	gone     rules.Duty       // once order is nil
+	wake     chan struct{}    // closed at each change of order
+	out      output
+	adopt    bool
+	fresh    time.Time // until then a guest that was restored here has the host for itself
 	// started is the generation under which the lost guest was started anew here.
 	started atomic.Uint64
 	qemu    *detector.Process // of the guest in the last session; nil: there was none

@@ -56,6 +56,7 @@ type session struct {
 	taken   []uint64       // of the input, by the guest, in the last epoch's checkpoint
 	looked  time.Time      // at the input, during the first copy
 	copying bool           // mirror has been started
+	moves   time.Time      // the guest that is to move, with or without what waits for a lease; zero: not yet
 	queued  bool           // input that the guest has not taken may be lost at this epoch's end
 
 	loss     inputLoss
@@ -267,6 +268,12 @@ func (s *session) epoch(ctx context.Context, n uint64) error {
 			return err
 		}
 		s.trace(trace.Released, n, time.Time{})
+	}
+	if o.Moving && !s.movesNow(o) { // the lease has ended in between
+		o.Moving = false
+		if err := s.colo.Resume(); err != nil {
+			return err
+		}
 	}
 	if err := s.forgetInput(ctx, taken, o.Moving); err != nil {
 		return err

@@ -84,11 +84,18 @@ func (t *timeline) cleared(f Fault) (from, until time.Time) {
 	return time.Time{}, time.Time{}
 }
 
+// lateMost is for how long output may have waited for a lease when its agent dies.
+const lateMost = 500 * time.Millisecond
+
 // withoutAgent is for how long what a guest says is lost for want of an agent: from the last
-// boundary before the agent's death whose output was let go, until the new one has opened
-// the output, or another host has the guest.
+// boundary before the agent's death whose output was let go, or in mode checkpoint from when
+// on it may have waited for a lease, until the new one has opened the output, or another host
+// has the guest.
 func (c *checker) withoutAgent(f Fault) (from, until time.Time) {
 	from, until = f.From, c.end()
+	if c.timeline.mode(f.From) == string(core.Checkpoint) {
+		from = from.Add(-lateMost)
+	}
 	for _, e := range c.timeline.events {
 		if e.Time.After(f.Until) {
 			if e.Kind == trace.Opened && e.Node == f.Host || e.Kind == trace.Restored {
@@ -99,7 +106,7 @@ func (c *checker) withoutAgent(f Fault) (from, until time.Time) {
 		if e.Kind != trace.Released || e.Node != f.Host {
 			continue
 		}
-		if o := c.timeline.hosts[f.Host]; o.find(e) >= 0 {
+		if o := c.timeline.hosts[f.Host]; o.find(e) >= 0 && c.timeline.mode(f.From) != string(core.Checkpoint) {
 			from = o.boundaries[o.find(e)].at
 		}
 	}

@@ -26,8 +26,9 @@ type session struct {
 	handed *try
 	broken bool // the stream, while the guest was being handed over
 	synced outcome
-	asking bool // whether the guest may be called protected
-	ticks  int  // that QEMU was waited for, in one wait
+	asking bool          // whether the guest may be called protected
+	ticks  int           // that QEMU was waited for, in one wait
+	moves  time.Duration // until when a move waits for output that waits for a lease; 0: it does not
 }
 
 type stage uint8
@@ -173,9 +174,14 @@ func (s *session) boundary() {
 // output is endEpoch of output.go.
 func (s *session) output() {
 	if s.now.Moving && len(s.c.tap.late) > 0 {
+		if s.moves == 0 {
+			s.moves = s.host().w.now + moveWait
+		}
 		o := *s.now
-		o.Moving = false
+		o.Moving = s.host().w.now > s.moves
 		s.now = &o
+	} else {
+		s.moves = 0
 	}
 	hold, letGo := rules.Boundary(*s.now)
 	if hold && !s.j.held {

@@ -26,6 +26,7 @@ const (
 	dialTimeout    = 2 * time.Second
 	helloTimeout   = 6 * time.Second // a fifth
 	commitTimeout  = 3 * time.Second
+	moveWait       = time.Second
 	catchUpTimeout = 3 * time.Second
 	hungTick       = 125 * time.Millisecond // a quarter
 	hungTicks      = 8
