@@ -36,10 +36,14 @@ var Faults = []Fault{
 		return "", r.kill(ctx, commit.GuestKilled, p.Primary, "pkill", "-KILL", "-f", "^/usr/bin/qemu-system-x86_64 -name guest=g1")
 	}},
 	{"agent killed", true, func(ctx context.Context, r *Rig, p trace.Event, _ *rand.Rand) (string, error) {
-		return "", r.kill(ctx, commit.AgentKilled, p.Primary, "pkill", "-KILL", "-x", "hamgr")
+		return "", r.kill(ctx, commit.AgentKilled, p.Primary, "sh", "-c", killHamgr)
 	}},
 	{"link flap", false, flap},
 }
+
+// killHamgr returns when the kernel has closed its files, 130 ms later at times: until then a
+// device of its is there, which takes packets that nobody reads. Two seconds at most.
+const killHamgr = "p=$(pgrep -x hamgr) && kill -KILL $p && for i in $(seq 400); do kill -0 $p 2>/dev/null || break; sleep 0.005; done"
 
 func (r *Rig) kill(ctx context.Context, what commit.What, host string, command ...string) error {
 	return r.during(what, host, func() error {

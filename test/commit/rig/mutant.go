@@ -22,7 +22,7 @@ func (r *Rig) Mutate(ctx context.Context, m mutant.Mistake) error {
 		return err
 	}
 	for _, h := range r.Nodes() {
-		if err := r.kill(ctx, commit.AgentKilled, h, "sh", "-c", fmt.Sprintf("echo %s > /run/mutant; pkill -KILL -x hamgr", m)); err != nil {
+		if err := r.kill(ctx, commit.AgentKilled, h, "sh", "-c", fmt.Sprintf("echo %s > /run/mutant; %s", m, killHamgr)); err != nil {
 			return err
 		}
 	}
