@@ -144,14 +144,15 @@ func TestGateIsAbandonedWhileItOpens(t *testing.T) {
 	l := newLab(t, 1)
 	for i := range 20 {
 		g := newGate(t, l, time.Time{})
-		for n := range uint32(3000) {
+		for n := range uint32(400) {
 			l.send(l.guests[0], n)
 		}
-		extended := make(chan error)
+		extended := make(chan error, 1)
 		go func() { extended <- g.Extend(inAnHour()) }()
-		time.Sleep(time.Duration(i) * 100 * time.Microsecond) // before it, and while it sends
+		_, err := l.await(20 * i) // before it sends, and while it does
+		must(t, err)
 		g.Abandon()
-		_, err := l.arrived() // what had left
+		_, err = l.arrived() // what had left
 		must(t, err)
 		l.send(l.guests[0], 1)
 		must(t, l.wantSeqs())

@@ -129,11 +129,7 @@ func (a *Agent) domainEnded(ctx context.Context, e domain.Event) {
 	if o == nil || o.Primary != a.cfg.Node || o.Phase != core.Solo {
 		return // a session notices by itself
 	}
-	c := rules.AfterSession(*o, guestOf(a.lastEnd(e.Domain)), e.Detail)
-	if c.Silenced || c.Stopped {
-		job.silence()
-	}
-	job.tell(ctx, c)
+	job.tell(ctx, rules.AfterSession(*o, guestOf(a.lastEnd(e.Domain)), e.Detail))
 }
 
 // errHung ends the session of a QEMU that does not go on.

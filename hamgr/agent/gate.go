@@ -48,10 +48,13 @@ func (p *primary) extendLease(g *bufferqdisc.Gate, until time.Time) {
 	}
 }
 
-// silence is for a guest that is over, before the cluster is told that it cannot emit: what
-// it has said and what waits for a lease would leave beside the restored one. It has no lease
-// any more under this order.
-func (p *primary) silence() {
+// silence comes before a command that tells the cluster that the guest cannot emit, as it is
+// over: what it has said and what waits for a lease would leave beside the restored one. It
+// has no lease any more under this order. Other commands change nothing.
+func (p *primary) silence(c core.Command) {
+	if !c.Silenced && !c.Stopped {
+		return
+	}
 	p.mu.Lock()
 	p.silenced = p.order
 	g := p.out.gate

@@ -71,13 +71,19 @@ func TestSilence(t *testing.T) {
 		{Kind: core.FailOver, Silenced: true}: 0,
 		{Kind: core.MarkLost, Stopped: true}:  0,
 	} {
-		c := &heldThen{}
-		p := gatedJob(t, c, o)
-		c.gate = p.out.gate
-		now, _ := p.current()
-		p.report(t.Context(), now, func(context.Context) (core.Command, bool) { return cmd, true })
-		if c.was.HeldPackets != want || c.was.Open {
-			t.Errorf("%s: %+v", cmd.Kind, c.was)
+		for way, say := range map[string]func(*primary){
+			"report": func(p *primary) {
+				now, _ := p.current()
+				p.report(t.Context(), now, func(context.Context) (core.Command, bool) { return cmd, true })
+			},
+			"tell": func(p *primary) { p.tell(t.Context(), cmd) },
+		} {
+			c := &heldThen{}
+			p := gatedJob(t, c, o)
+			c.gate = p.out.gate
+			if say(p); c.was.HeldPackets != want || c.was.Open {
+				t.Errorf("%s %s: %+v", way, cmd.Kind, c.was)
+			}
 		}
 	}
 }
@@ -107,7 +113,7 @@ func TestSilenceLasts(t *testing.T) {
 	if p.agent.lease(p) != until {
 		t.Error("no lease before")
 	}
-	if p.silence(); !p.agent.lease(p).IsZero() {
+	if p.silence(core.Command{Kind: core.MarkLost, Stopped: true}); !p.agent.lease(p).IsZero() {
 		t.Error("a lease after it")
 	}
 	o.Phase, o.Generation = core.Solo, 4

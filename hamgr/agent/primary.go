@@ -242,9 +242,7 @@ func (p *primary) report(ctx context.Context, o *core.Protection, what func(cont
 			return
 		}
 		if c, known := what(ctx); known {
-			if c.Silenced || c.Stopped {
-				p.silence()
-			}
+			p.silence(c)
 			err := p.agent.proposeOnce(ctx, c)
 			if err == nil || final(err) {
 				return
@@ -256,6 +254,7 @@ func (p *primary) report(ctx context.Context, o *core.Protection, what func(cont
 }
 
 func (p *primary) tell(ctx context.Context, c core.Command) {
+	p.silence(c)
 	if err := p.agent.propose(ctx, c); err != nil && !final(err) {
 		p.log.Error("the cluster could not be told", "command", c.Kind, "err", err)
 	}
