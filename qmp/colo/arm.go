@@ -109,28 +109,6 @@ func wantRunning(ctx context.Context, c *qmp.Client) error {
 	return err
 }
 
-// firstCopy reads all of memory and waits until QEMU is ready for its first checkpoint.
-func (s *Session) firstCopy(ctx context.Context, v Version) error {
-	err := s.guard(ctx, func() error {
-		if err := s.in.precopy(); err != nil {
-			return err
-		}
-		if v.returnPath() {
-			if err := s.shut(); err != nil {
-				return err
-			}
-		}
-		if s.in.silent {
-			return s.skipDevices(ctx)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return s.waitCOLO(ctx)
-}
-
 // fdName is what QEMU knows its end of the socket pair by until the migration takes it.
 const fdName = "hamgr-colo"
 

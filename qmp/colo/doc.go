@@ -3,8 +3,9 @@
 //
 //	Arm ----> Ready ----> { WaitRequest -> Capture -> Resume } ----> Disarm
 //
-// Arm reads the first copy of memory while the guest runs; each Capture takes the pages
-// dirtied since the last one, and the device state, while the guest is stopped.
+// Arm reads the first copy of memory while the guest runs, and stops it for the end of one
+// that would have none; each Capture takes the pages dirtied since the last one, and the
+// device state, while the guest is stopped.
 // WriteRestore turns what was kept into a migration stream that a fresh QEMU accepts.
 // Probe finds out by trying whether a QEMU can do all this. Recover takes a QEMU out of a
 // session whose agent has died.

@@ -25,7 +25,9 @@ type fakeQEMU struct {
 	golden *golden
 	change func(turn int, data []byte) []byte // may be nil
 	refuse map[string]error                   // by command
+	asked  func(command string)               // before it is answered; may be nil
 	kvm    bool
+	busy   bool // the guest of a tiny session writes for as long as it runs
 
 	work      sync.WaitGroup
 	mu        sync.Mutex // guards all below
@@ -35,8 +37,10 @@ type fakeQEMU struct {
 	run       string
 	quieted   bool
 	commands  []string
-	downtime  int   // the parameter downtime-limit, ms
-	problem   error // the agent's answers were not the golden ones
+	downtime  int    // the parameter downtime-limit, ms
+	bandwidth uint64 // the parameter max-bandwidth
+	passes    int    // of the first copy
+	problem   error  // the agent's answers were not the golden ones
 }
 
 func newFake(t *testing.T, g *golden) (*fakeQEMU, *qmp.Client) {
@@ -52,6 +56,9 @@ func newFake(t *testing.T, g *golden) (*fakeQEMU, *qmp.Client) {
 }
 
 func (q *fakeQEMU) command(name string, args json.RawMessage, files []*os.File) (any, error) {
+	if q.asked != nil {
+		q.asked(name)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.commands = append(q.commands, name)
@@ -66,7 +73,7 @@ func (q *fakeQEMU) command(name string, args json.RawMessage, files []*os.File) 
 	case "query-status":
 		return map[string]string{"status": q.run}, nil
 	case "query-migrate":
-		return map[string]string{"status": q.migration}, nil
+		return q.progress(), nil
 	case "query-migrate-capabilities":
 		return q.capabilities(), nil
 	case "migrate-set-capabilities":
@@ -89,12 +96,26 @@ func (q *fakeQEMU) command(name string, args json.RawMessage, files []*os.File) 
 	case "cont":
 		q.run = "running"
 		return nil, nil
+	case "stop":
+		if q.run == "running" {
+			q.run = "paused"
+		}
+		return nil, nil
+	case "query-migrate-parameters":
+		return map[string]uint64{"max-bandwidth": q.bandwidth}, nil
 	case "qom-set":
 		if q.golden.silent {
 			return nil, q.setProperty(args)
 		}
 	}
 	return nil, &qmptest.Error{Class: "CommandNotFound", Desc: name}
+}
+
+func (q *fakeQEMU) progress() any {
+	if q.migration != "active" {
+		return map[string]string{"status": q.migration}
+	}
+	return map[string]any{"status": q.migration, "ram": map[string]int{"dirty-sync-count": q.passes}}
 }
 
 func (q *fakeQEMU) capabilities() (list []capability) {
@@ -127,11 +148,12 @@ func (q *fakeQEMU) setCapabilities(args json.RawMessage) error {
 }
 
 func (q *fakeQEMU) setParameters(args json.RawMessage) error {
-	var in struct {
-		Downtime int `json:"downtime-limit"`
-	}
+	in := struct {
+		Downtime  int    `json:"downtime-limit"`
+		Bandwidth uint64 `json:"max-bandwidth"`
+	}{q.downtime, q.bandwidth}
 	err := json.Unmarshal(args, &in)
-	q.downtime = in.Downtime
+	q.downtime, q.bandwidth = in.Downtime, in.Bandwidth
 	return err
 }
 
@@ -215,16 +237,50 @@ func (q *fakeQEMU) oneTurn(conn net.Conn, i int, t turn) error {
 		return nil
 	}
 	data := t.data
+	if i == 0 && q.busy {
+		n := len(begin().b)
+		if err := q.sendPasses(conn, data[:n]); err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	whole := len(data)
 	if q.change != nil {
 		data = q.change(i, data)
 	}
 	if _, err := conn.Write(data); err != nil {
 		return err
 	}
-	if len(data) < len(t.data) {
+	if len(data) < whole {
 		return io.EOF // QEMU died there
 	}
 	return nil
+}
+
+// sendPasses sends a page again and again while the guest runs.
+func (q *fakeQEMU) sendPasses(conn net.Conn, begin []byte) error {
+	_, err := conn.Write(begin)
+	pass := new(build).section(2).u64(8).name("pc.ram").raw(pageOf(1)).eos(2).b
+	for err == nil && q.runs() {
+		_, err = conn.Write(pass)
+	}
+	return err
+}
+
+func (q *fakeQEMU) runs() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.passes++
+	return q.run == "running"
+}
+
+// endCopy stops the guest for the end of the first copy, as QEMU does by itself.
+func (q *fakeQEMU) endCopy() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.migration == "active" {
+		q.run = "finish-migrate"
+	}
 }
 
 func (q *fakeQEMU) set(migration, run string) {

@@ -158,6 +158,30 @@ func (l *lowest) Fill(block int, offset uint64, value byte) error {
 	return l.Page(block, offset, bytes.Repeat([]byte{value}, PageSize))
 }
 
+// TestRealBusyGuest: the first copy of a guest that always writes ends. Left alone it does
+// by luck, at the median after a thousand passes; a minute was not enough for 75 copies.
+func TestRealBusyGuest(t *testing.T) {
+	g := bootGuest(t, realContext(t))
+	g.waitCount(t, 10)
+	most := uint64(0)
+	for range 100 {
+		s, err := Arm(g.ctx, g.client, Options{}, drain{})
+		if err == nil {
+			most = max(most, s.in.off)
+			err = s.Ready()
+		}
+		if err == nil {
+			err = s.Disarm(g.ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.waitCount(t, g.count(t)) // it had the processor, so it was not all read at once
+	}
+	t.Logf("at most %d MiB of a guest of %d", most>>20, guestMemory>>20)
+	g.wantRunningFree(t)
+}
+
 // TestRealRestore brings a checkpoint to life in a second QEMU, its main RAM a private
 // mapping of the replica's file, as a standby's is.
 func TestRealRestore(t *testing.T) {
@@ -273,6 +297,11 @@ func TestRealAgentDies(t *testing.T) {
 	g.waitCount(t, 10)
 	dead := errors.New("killed here")
 	at := []string{"first copy", "armed", "running", "requested", "stopped", "pages", "captured", "resumed"}
+	for name, die := range map[string]func(*testing.T, *guest, net.Conn){"last pass": inLastPassOf, "its end": afterLastPassOf} {
+		die(t, g, g.beginCopy(t))
+		g.recovered(t)
+		t.Logf("%s: recovered", name)
+	}
 	for i, name := range at {
 		g.dieAt(t, i, dead)
 		t.Logf("%s: recovered", name)
@@ -332,7 +361,44 @@ func (g *guest) dieInPages(s *Session, dead error) error {
 	}
 }
 
+// The agent dies when it has had the guest stopped for the last pass of the first copy:
+// while QEMU still sends, and when QEMU waits to be let into the session.
+func inLastPassOf(t *testing.T, g *guest, conn net.Conn) {
+	io.ReadFull(conn, make([]byte, 1000))
+	g.stopForLastPass(t)
+	conn.Close()
+}
+
+func afterLastPassOf(t *testing.T, g *guest, conn net.Conn) {
+	read := make(chan error, 1)
+	go func() { read <- newReader(conn, drain{}).precopy() }()
+	g.stopForLastPass(t)
+	if err := <-read; err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+}
+
+func (g *guest) stopForLastPass(t *testing.T) {
+	t.Helper()
+	err := markLastPass(g.ctx, g.client)
+	if err == nil {
+		err = stopGuest(g.ctx, g.client)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (g *guest) closeDuringFirstCopy(t *testing.T) {
+	conn := g.beginCopy(t)
+	io.ReadFull(conn, make([]byte, 1000))
+	conn.Close()
+}
+
+// beginCopy begins a session's first copy as Arm does.
+func (g *guest) beginCopy(t *testing.T) net.Conn {
+	t.Helper()
 	v, err := QueryVersion(g.ctx, g.client)
 	o := Options{}
 	o.defaults()
@@ -346,8 +412,7 @@ func (g *guest) closeDuringFirstCopy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	io.ReadFull(conn, make([]byte, 1000))
-	conn.Close()
+	return conn
 }
 
 func (g *guest) recovered(t *testing.T) {

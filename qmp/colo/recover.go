@@ -33,6 +33,10 @@ func leave(ctx context.Context, c *qmp.Client) error {
 	var refused error
 	for p := (poll{}); ; {
 		s, err := queryStatus(ctx, c)
+		ours := s.leftByUs()
+		if err == nil && s.run == "paused" {
+			ours, err = inLastPass(ctx, c)
+		}
 		if err != nil {
 			return errors.Join(err, refused)
 		}
@@ -41,7 +45,7 @@ func leave(ctx context.Context, c *qmp.Client) error {
 			refused = lostHeartbeat(ctx, c)
 		case !s.over():
 			refused = c.Execute(ctx, "migrate_cancel", nil, nil)
-		case s.leftByUs():
+		case ours:
 			refused = c.Execute(ctx, "cont", nil, nil)
 		default:
 			return nil
