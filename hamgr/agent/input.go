@@ -73,8 +73,8 @@ func (s *session) duringFirstCopy() {
 }
 
 // beforeFirstStop has the guest's input wait for the end of the first copy, where QEMU
-// stops the guest by itself. When that will be is known only under emulation: when all
-// memory has been sent once (colo, downtimeLimit).
+// stops the guest by itself, or at colo's word. When that will be is known only under
+// emulation: soon after all memory has been sent once (colo, endCopy).
 func (s *session) beforeFirstStop() {
 	if !s.info.KVM {
 		s.pauseInput()

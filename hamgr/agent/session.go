@@ -182,7 +182,7 @@ func (s *session) arm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, precopyTimeout)
 	defer cancel()
 	client := qmp.New(qmp.NewPassthrough(s.p.agent.host.Command(s.order.Domain)))
-	sink := &precopySink{sender: s.sender, stats: s.p.stats, last: lastPartOf(s.p.agent.cfg.SyncBandwidth), flushed: s.duringFirstCopy, ending: s.beforeFirstStop}
+	sink := &precopySink{ctx: ctx, sender: s.sender, stats: s.p.stats, last: lastPartOf(s.p.agent.cfg.SyncBandwidth), flushed: s.duringFirstCopy, ending: s.beforeFirstStop}
 	cs, err := colo.Arm(ctx, client, colo.Options{CheckpointDelay: pollDelay, MaxBandwidth: s.p.agent.cfg.SyncBandwidth}, sink)
 	if err != nil {
 		s.p.stuck = true // perhaps: libvirtd may have been away when it was to be taken out again

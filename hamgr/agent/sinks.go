@@ -1,6 +1,10 @@
 package agent
 
 import (
+	"context"
+	"fmt"
+	"time"
+
 	"github.com/hamgr/hamgr/qmp/colo"
 	"github.com/hamgr/hamgr/storage/wire"
 )
@@ -41,8 +45,15 @@ func lastPartOf(bandwidth uint64) uint64 {
 	return min(lastPartMost, max(lastPart, bandwidth/10))
 }
 
+// flushTimeout bounds how long the backup takes for what is sent at once: the guest may
+// stand still.
+const flushTimeout = 5 * time.Second
+
+var errSlowBackup = fmt.Errorf("the backup took nothing of the first copy for %v; is it in reach?", flushTimeout)
+
 // precopySink sends the first copy while it is read.
 type precopySink struct {
+	ctx     context.Context // of the copy
 	sender  *wire.Sender
 	pages   wire.Pages
 	stats   *stats
@@ -84,10 +95,16 @@ func (s *precopySink) progress() error {
 	}
 	s.stats.sync(s.done, s.total)
 	s.flushed()
-	return s.sender.Flush(&s.pages)
+	return s.flush()
+}
+
+func (s *precopySink) flush() error {
+	ctx, cancel := context.WithTimeoutCause(s.ctx, flushTimeout, errSlowBackup)
+	defer cancel()
+	return s.sender.Flush(ctx, &s.pages)
 }
 
 func (s *precopySink) finish() error {
 	s.stats.sync(s.total, s.total)
-	return s.sender.Flush(&s.pages)
+	return s.flush()
 }

@@ -18,8 +18,10 @@ var ErrUnsupported = errors.New("colo: this QEMU does not do COLO")
 // Options tune a session; zero values take the defaults given.
 type Options struct {
 	CheckpointDelay time.Duration // QEMU's own timer between checkpoints, in whole ms; default 2 ms
-	MaxBandwidth    uint64        // of the first copy, bytes a second; default 10 GiB/s
+	MaxBandwidth    uint64        // of the first copy while the guest runs, bytes a second; default 10 GiB/s
 	DowntimeLimit   time.Duration // of the end of the first copy, in whole ms, with KVM; default 300 ms
+
+	lastPassMost time.Duration // default 5 s
 }
 
 func (o *Options) defaults() {
@@ -32,13 +34,17 @@ func (o *Options) defaults() {
 	if o.DowntimeLimit == 0 {
 		o.DowntimeLimit = 300 * time.Millisecond
 	}
+	if o.lastPassMost == 0 {
+		o.lastPassMost = lastPassMost
+	}
 }
 
 // disarmTimeout bounds the way back after a failed Arm.
 const disarmTimeout = 5 * time.Second
 
 // Arm puts a running QEMU into COLO and reads the first copy of its memory into sink.
-// The guest runs during the copy and stands still on return, until Ready. After an error
+// The guest runs during the copy, but for the end of one that would have none, and stands
+// still on return, until Ready. After an error
 // the guest runs and COLO is off; if even that failed, the error says so.
 //
 // Errors: ErrUnsupported, ErrTruncated (QEMU or its guest died), ErrProtocol, the sink's
@@ -71,7 +77,7 @@ func arm(ctx context.Context, c *qmp.Client, o Options, sink Sink, wrap func(net
 	conn = wrap(conn)
 	s := &Session{client: c, conn: conn, in: newReader(conn, sink)}
 	s.in.silent = silent
-	if err := s.firstCopy(ctx, v); err != nil {
+	if err := s.firstCopy(ctx, v, o); err != nil {
 		conn.Close()
 		return nil, joinCleanup(err, recoverFrom(ctx, c))
 	}
@@ -81,8 +87,8 @@ func arm(ctx context.Context, c *qmp.Client, o Options, sink Sink, wrap func(net
 // downtimeLimit is 0 under emulation: QEMU then takes stock of dirty pages only when it has
 // sent all that it knew of. Otherwise (migration/ram.c, seen in 11.1.3) it may clear the
 // dirty bits of pages that it has yet to send and, finding no other page, leave the
-// emulated CPU's TLB as it is: later writes to them are in no checkpoint. The price is a
-// longer stop at the end of the first copy: all that the guest wrote during it is sent then.
+// emulated CPU's TLB as it is: later writes to them are in no checkpoint. The price: the
+// copy ends by itself only if the guest wrote nothing during a pass (endCopy).
 func downtimeLimit(ctx context.Context, c *qmp.Client, o Options) (time.Duration, error) {
 	var kvm struct {
 		Enabled bool `json:"enabled"`

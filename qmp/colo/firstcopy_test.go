@@ -16,22 +16,26 @@ type look struct {
 }
 
 func TestEndless(t *testing.T) {
-	const ms = time.Millisecond
+	const ms, sec = time.Millisecond, time.Second
 	for name, tc := range map[string]struct {
 		looks []look
 		want  bool // after the last one; all before say no
 	}{
-		"first pass of long":       {[]look{{10 * ms, 1}, {5 * time.Second, 1}, {time.Hour, 1}}, false},
-		"converges":                {[]look{{500 * ms, 1}, {600 * ms, 2}, {700 * ms, 2}, {800 * ms, 3}, {850 * ms, 4}}, false},
-		"short passes":             {[]look{{500 * ms, 1}, {600 * ms, 2}, {610 * ms, 4}}, true},
-		"short from the beginning": {[]look{{10 * ms, 40}, {20 * ms, 80}}, true},
-		"many in a long time":      {[]look{{500 * ms, 1}, {600 * ms, 2}, {650 * ms, 4}}, false},
-		"goes on, small guest":     {[]look{{100 * ms, 2}, {990 * ms, 3}, {1010 * ms, 3}}, true},
-		"goes on, large guest":     {[]look{{9 * time.Second, 1}, {10 * time.Second, 2}, {20 * time.Second, 3}, {29 * time.Second, 4}, {31 * time.Second, 4}}, true},
-		"over":                     {[]look{{500 * ms, 1}, {600 * ms, 2}, {610 * ms, 0}}, false},
+		"first pass":           {[]look{{10 * ms, 1}, {5 * sec, 1}, {time.Hour, 1}}, false},
+		"setting up":           {[]look{{10 * ms, 0}, {5 * sec, 0}}, false},
+		"converges":            {[]look{{500 * ms, 1}, {600 * ms, 2}, {700 * ms, 3}, {750 * ms, 4}, {775 * ms, 5}}, false},
+		"short passes":         {[]look{{500 * ms, 1}, {600 * ms, 2}, {610 * ms, 4}}, true},
+		"short at once":        {[]look{{10 * ms, 40}}, true},
+		"not so short":         {[]look{{500 * ms, 1}, {600 * ms, 2}, {650 * ms, 4}}, false},
+		"goes on":              {[]look{{100 * ms, 2}, {500 * ms, 3}, {990 * ms, 4}, {1010 * ms, 4}}, true},
+		"goes on, large guest": {[]look{{9 * sec, 1}, {10 * sec, 2}, {20 * sec, 12}, {29900 * ms, 22}, {30100 * ms, 22}}, true},
+		"in long passes":       {[]look{{1 * sec, 2}, {3 * sec, 3}, {5 * sec, 4}, {time.Hour, 5}}, false},
+		"in a long pass":       {[]look{{500 * ms, 2}, {900 * ms, 3}, {5 * sec, 3}}, false},
+		"over":                 {[]look{{100 * ms, 2}, {500 * ms, 3}, {990 * ms, 4}, {1010 * ms, 0}}, false},
+		"over, soon":           {[]look{{10 * ms, 1}, {20 * ms, 0}}, false},
 	} {
 		began := time.Now()
-		p := passes{began: began, last: began}
+		p := passes{began: began, turned: began}
 		for i, l := range tc.looks {
 			if got, want := p.endless(l.n, began.Add(l.at)), tc.want && i == len(tc.looks)-1; got != want {
 				t.Errorf("%s: %t after %v", name, got, l.at)
@@ -43,23 +47,47 @@ func TestEndless(t *testing.T) {
 // TestBusyGuest: a guest that always writes is stopped for the last pass, and is in a
 // session all the same.
 func TestBusyGuest(t *testing.T) {
-	for _, kvm := range []bool{false, true} {
-		q, c := newFake(t, tiny(11))
-		q.busy, q.kvm = true, kvm
-		s, err := Arm(within(t), c, Options{}, drain{})
-		if err == nil {
-			err = s.Disarm(within(t))
+	q, c := newFake(t, tiny(11))
+	q.busy = true
+	s, err := Arm(within(t), c, Options{}, drain{})
+	if err == nil {
+		if left, err := stoppedForLastPass(within(t), c); left || err != nil {
+			t.Errorf("a user who pauses the guest now would not be believed: %v", err)
 		}
-		if err != nil || !slices.Contains(q.commands, "stop") {
-			t.Errorf("KVM %t: %v, after %v", kvm, err, slices.Compact(q.commands))
-		}
-		q.wantOut(t)
+		err = s.Disarm(within(t))
+	}
+	if err != nil || !slices.Contains(q.commands, "stop") {
+		t.Errorf("%v, after %v", err, slices.Compact(q.commands))
+	}
+	q.wantOut(t)
+}
+
+// One that does not write is let alone, how long its only pass may take, and so is one that
+// a user pauses.
+func TestQuietGuest(t *testing.T) {
+	for _, run := range []string{"running", "paused"} {
+		t.Run(run, func(t *testing.T) { quietGuest(t, run) })
 	}
 }
 
-// One that does not is let alone.
-func TestQuietGuest(t *testing.T) {
+func quietGuest(t *testing.T, run string) {
 	q, c := newFake(t, tiny(11))
+	looks := make(chan struct{}, 100)
+	q.asked = func(command string) {
+		if command == "query-status" {
+			looks <- struct{}{}
+		}
+	}
+	q.change = func(turn int, b []byte) []byte {
+		if turn == 0 {
+			q.set("active", run)
+			q.pass(map[string]int{"running": 1, "paused": 100}[run])
+			for range 4 { // the first is not at the copy
+				<-looks
+			}
+		}
+		return b
+	}
 	s, err := Arm(within(t), c, Options{}, drain{})
 	if err == nil {
 		err = s.Disarm(within(t))
@@ -89,6 +117,17 @@ func TestLastPassFails(t *testing.T) {
 		}
 		q.wantOut(t)
 	}
+}
+
+// A guest that was stopped does not stand still for as long as the network likes.
+func TestLastPassIsBounded(t *testing.T) {
+	q, c := newFake(t, tiny(11))
+	q.busy, q.slow = true, true
+	_, err := Arm(within(t), c, Options{lastPassMost: 50 * time.Millisecond}, drain{})
+	if err == nil || !strings.Contains(err.Error(), "stood still for 50ms") {
+		t.Error(err)
+	}
+	q.wantOut(t)
 }
 
 // TestStopIsWaitedFor: QEMU ends the copy just when it is told to stop the guest. Arm does

@@ -362,7 +362,7 @@ func (g *guest) dieInPages(s *Session, dead error) error {
 }
 
 // The agent dies when it has had the guest stopped for the last pass of the first copy:
-// while QEMU still sends, and when QEMU waits to be let into the session.
+// before it has read that, and when it has.
 func inLastPassOf(t *testing.T, g *guest, conn net.Conn) {
 	io.ReadFull(conn, make([]byte, 1000))
 	g.stopForLastPass(t)
@@ -381,11 +381,7 @@ func afterLastPassOf(t *testing.T, g *guest, conn net.Conn) {
 
 func (g *guest) stopForLastPass(t *testing.T) {
 	t.Helper()
-	err := markLastPass(g.ctx, g.client)
-	if err == nil {
-		err = stopGuest(g.ctx, g.client)
-	}
-	if err != nil {
+	if err := stopForLastPass(g.ctx, g.client); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -35,7 +35,7 @@ func leave(ctx context.Context, c *qmp.Client) error {
 		s, err := queryStatus(ctx, c)
 		ours := s.leftByUs()
 		if err == nil && s.run == "paused" {
-			ours, err = inLastPass(ctx, c)
+			ours, err = stoppedForLastPass(ctx, c)
 		}
 		if err != nil {
 			return errors.Join(err, refused)

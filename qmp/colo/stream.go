@@ -11,7 +11,8 @@ type Block struct {
 }
 
 // Sink takes memory as it is read. data is valid during the call only. An error ends
-// what is being read and comes back from it as it is.
+// what is being read and comes back from it as it is. A call must return in bounded time,
+// as the guest may stand still meanwhile.
 type Sink interface {
 	// Layout comes once, in Arm, before the first page: the configuration section as
 	// WriteRestore wants it, and the RAM blocks. Both are the sink's to keep, not to change.

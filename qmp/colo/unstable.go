@@ -2,6 +2,7 @@ package colo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -68,21 +69,22 @@ func enabled(ctx context.Context, c *qmp.Client) (bool, error) {
 	return false, err
 }
 
-// enable sets up a session to come. QEMU is left as it was when it refuses.
+// enable sets up a session to come. QEMU is left as it was when it refuses. The parameters
+// come first: what an earlier session left in them says nothing about this one.
 func enable(ctx context.Context, c *qmp.Client, v Version, o Options) error {
 	now, err := getCapabilities(ctx, c)
 	if err != nil {
 		return err
-	}
-	if err := setCapabilities(ctx, c, wanted(v, now)); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	err = c.Execute(ctx, "migrate-set-parameters", map[string]any{
 		paramDelay: o.CheckpointDelay.Milliseconds(), "max-bandwidth": o.MaxBandwidth,
 		"downtime-limit": o.DowntimeLimit.Milliseconds(),
 	}, nil)
 	if err != nil {
-		return joinCleanup(err, disable(c, v))
+		return err
+	}
+	if err := setCapabilities(ctx, c, wanted(v, now)); err != nil {
+		return joinCleanup(fmt.Errorf("%w: %w", ErrUnsupported, err), resetParameters(ctx, c))
 	}
 	return nil
 }
@@ -97,7 +99,14 @@ func disable(c *qmp.Client, v Version) error {
 		caps = append(caps, capability{capReturnPath, false})
 	}
 	describe(ctx, c, true)
-	return setCapabilities(ctx, c, caps)
+	return errors.Join(resetParameters(ctx, c), setCapabilities(ctx, c, caps))
+}
+
+// resetParameters sets what QEMU has by default (migration/options.c, 7.2 to 11.1): with a
+// downtime limit of 0 an ordinary migration might never end. The delay stays: setting it,
+// QEMU uses a timer that there is in the middle of a session only (colo.c).
+func resetParameters(ctx context.Context, c *qmp.Client) error {
+	return c.Execute(ctx, "migrate-set-parameters", map[string]any{"max-bandwidth": 128 << 20, "downtime-limit": 300}, nil)
 }
 
 // describe switches QEMU's description of its devices' state, in JSON, for debuggers. In a

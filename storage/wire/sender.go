@@ -138,12 +138,14 @@ func (s *Sender) Layout(l Layout) error {
 }
 
 // Flush sends the pages collected in p and empties it: the first copy.
-func (s *Sender) Flush(p *Pages) error {
+func (s *Sender) Flush(ctx context.Context, p *Pages) error {
 	defer p.Reset()
-	bufs := net.Buffers(p.rest())
-	n, err := bufs.WriteTo(s.conn)
-	s.sent += uint64(n)
-	return err
+	return s.during(ctx, func() error {
+		bufs := net.Buffers(p.rest())
+		n, err := bufs.WriteTo(s.conn)
+		s.sent += uint64(n)
+		return err
+	})
 }
 
 // Begin announces a checkpoint and sends its pages while they are added to it, until Ship

@@ -96,6 +96,21 @@ func TestBeginNeverWaits(t *testing.T) {
 	s.Close()
 }
 
+// TestFlushIsBounded: the guest may stand still at the end of the first copy.
+func TestFlushIsBounded(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	s := NewSender(ours)
+	defer s.Close()
+	var p Pages
+	p.Add(0, 0, make([]byte, PageSize))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("too slow"))
+	defer cancel()
+	if err := s.Flush(ctx, &p); err == nil || err.Error() != "too slow" {
+		t.Errorf("%v, want the context's cause", err)
+	}
+}
+
 // TestCloseAfterBegin: a checkpoint that is never whole leaves no goroutine, and no END.
 func TestCloseAfterBegin(t *testing.T) {
 	got := received(t, func(s *Sender, arrived func(int)) error {
