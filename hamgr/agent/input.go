@@ -74,7 +74,7 @@ func (s *session) duringFirstCopy() {
 
 // beforeFirstStop has the guest's input wait for the end of the first copy, where QEMU
 // stops the guest by itself, or at colo's word. When that will be is known only under
-// emulation: soon after all memory has been sent once (colo, endCopy).
+// emulation: mostly soon after all memory has been sent once (colo, endCopy).
 func (s *session) beforeFirstStop() {
 	if !s.info.KVM {
 		s.pauseInput()

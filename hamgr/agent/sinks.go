@@ -45,11 +45,11 @@ func lastPartOf(bandwidth uint64) uint64 {
 	return min(lastPartMost, max(lastPart, bandwidth/10))
 }
 
-// flushTimeout bounds how long the backup takes for what is sent at once: the guest may
-// stand still.
+// flushTimeout bounds how long the backup takes for what is sent at once when the guest may
+// stand still. Before that it may take longer: it reserves all of the memory first.
 const flushTimeout = 5 * time.Second
 
-var errSlowBackup = fmt.Errorf("the backup took nothing of the first copy for %v; is it in reach?", flushTimeout)
+var errSlowBackup = fmt.Errorf("the backup took more than %v for a part of the first copy; is it in reach, and the network fast enough?", flushTimeout)
 
 // precopySink sends the first copy while it is read.
 type precopySink struct {
@@ -86,7 +86,7 @@ func (s *precopySink) Fill(block int, offset uint64, value byte) error {
 
 func (s *precopySink) progress() error {
 	s.done += colo.PageSize
-	if s.ending != nil && s.done+s.last >= s.total {
+	if s.ending != nil && s.mayEnd() {
 		s.ending()
 		s.ending = nil
 	}
@@ -98,9 +98,16 @@ func (s *precopySink) progress() error {
 	return s.flush()
 }
 
+// mayEnd: all memory has been sent once, or nearly.
+func (s *precopySink) mayEnd() bool { return s.done+s.last >= s.total }
+
 func (s *precopySink) flush() error {
-	ctx, cancel := context.WithTimeoutCause(s.ctx, flushTimeout, errSlowBackup)
-	defer cancel()
+	ctx := s.ctx
+	if s.mayEnd() {
+		bounded, cancel := context.WithTimeoutCause(ctx, flushTimeout, errSlowBackup)
+		defer cancel()
+		ctx = bounded
+	}
 	return s.sender.Flush(ctx, &s.pages)
 }
 

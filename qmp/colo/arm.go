@@ -77,7 +77,7 @@ func arm(ctx context.Context, c *qmp.Client, o Options, sink Sink, wrap func(net
 	conn = wrap(conn)
 	s := &Session{client: c, conn: conn, in: newReader(conn, sink)}
 	s.in.silent = silent
-	if err := s.firstCopy(ctx, v, o); err != nil {
+	if err := s.firstCopy(ctx, v, o.lastPassMost); err != nil {
 		conn.Close()
 		return nil, joinCleanup(err, recoverFrom(ctx, c))
 	}
@@ -88,7 +88,8 @@ func arm(ctx context.Context, c *qmp.Client, o Options, sink Sink, wrap func(net
 // sent all that it knew of. Otherwise (migration/ram.c, seen in 11.1.3) it may clear the
 // dirty bits of pages that it has yet to send and, finding no other page, leave the
 // emulated CPU's TLB as it is: later writes to them are in no checkpoint. The price: the
-// copy ends by itself only if the guest wrote nothing during a pass (endCopy).
+// copy ends by itself only if the guest wrote nothing during a pass (endCopy); before 11.1
+// after the first one, and all that the guest wrote meanwhile is sent while it stands.
 func downtimeLimit(ctx context.Context, c *qmp.Client, o Options) (time.Duration, error) {
 	var kvm struct {
 		Enabled bool `json:"enabled"`

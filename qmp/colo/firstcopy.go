@@ -10,11 +10,11 @@ import (
 
 // firstCopy reads all of memory, sees to it that this comes to an end, and waits until QEMU
 // is ready for its first checkpoint.
-func (s *Session) firstCopy(ctx context.Context, v Version, o Options) error {
+func (s *Session) firstCopy(ctx context.Context, v Version, most time.Duration) error {
 	reading, cancel := context.WithCancelCause(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		err := endCopy(reading, s.client, o.lastPassMost)
+		err := endCopy(reading, s.client, most)
 		if err != nil {
 			cancel(err)
 		}
@@ -31,7 +31,7 @@ func (s *Session) firstCopy(ctx context.Context, v Version, o Options) error {
 		err = s.waitCOLO(ctx)
 	}
 	if err == nil { // should a user pause the guest later, it is not for the last pass
-		err = setBandwidth(ctx, s.client, o.MaxBandwidth)
+		err = setBandwidth(ctx, s.client, unbounded)
 	}
 	return err
 }
@@ -64,6 +64,7 @@ const (
 	longPass     = time.Second
 	patience     = 3 // times what it took to send all memory once
 	patienceMin  = time.Second
+	patienceMost = time.Minute // beyond the first pass
 	lastPassMost = 5 * time.Second
 	stopTimeout  = 45 * time.Second // more than libvirt waits for a lock of its own
 )
@@ -75,11 +76,12 @@ func endCopy(ctx context.Context, c *qmp.Client, most time.Duration) error {
 	p := passes{turned: time.Now()}
 	p.began = p.turned
 	for pause(ctx, lookAtPasses) {
-		n, run, err := lookAtCopy(ctx, c)
-		if err != nil || !p.endless(n, time.Now()) || run != "running" {
+		asked := time.Now()
+		l, err := lookAtCopy(ctx, c)
+		if err != nil || !p.endless(l, asked, time.Now()) || l.run != "running" || mark(ctx, c) != nil {
 			continue
 		}
-		if err := stopForLastPass(ctx, c); err != nil {
+		if err := stop(ctx, c); err != nil {
 			return err
 		}
 		if pause(ctx, most) {
@@ -108,58 +110,77 @@ type passes struct {
 	turned time.Time     // when that was seen
 }
 
-// endless says whether the guest is to be stopped, as QEMU has taken stock n times of what
-// it wrote: once at the beginning of every pass. n is 0 when there is no copy under way.
-func (p *passes) endless(n int, now time.Time) bool {
-	if more := n - 1 - p.done; more > 0 {
+// look is one look at a first copy.
+type look struct {
+	n         int    // how often QEMU has taken stock of what its guest wrote: at the beginning of every pass; 0: no copy is under way
+	remaining uint64 // of what it knew then, bytes that are to be sent
+	sent      uint64 // bytes since the beginning
+	run       string // what the guest does
+}
+
+// endless says whether the guest is to be stopped, by a look that was asked for and answered
+// at these times.
+func (p *passes) endless(l look, asked, now time.Time) bool {
+	if more := l.n - 1 - p.done; more > 0 {
 		if p.each = now.Sub(p.turned) / time.Duration(more); p.done == 0 {
 			p.first = p.each
 		}
-		p.done, p.turned = n-1, now
+		p.done, p.turned = l.n-1, asked
 	}
 	each := max(p.each, now.Sub(p.turned)) // the pass under way
+	took := now.Sub(p.began)
 	switch {
-	case n == 0 || p.done == 0:
+	case l.n == 0 || p.done == 0:
 		return false
 	case each < shortPass:
 		return true
-	default:
-		return each < longPass && now.Sub(p.began) > max(patienceMin, patience*p.first)
+	case took < max(patienceMin, min(patience*p.first, p.first+patienceMost)):
+		return false
+	default: // this one, and the next
+		return float64(l.remaining)*took.Seconds() < float64(l.sent)*longPass.Seconds() && each < longPass
 	}
 }
 
-// lookAtCopy asks QEMU how often it has taken stock (0: no copy is under way), and what its
-// guest does.
-func lookAtCopy(ctx context.Context, c *qmp.Client) (n int, run string, err error) {
+func lookAtCopy(ctx context.Context, c *qmp.Client) (look, error) {
 	var m struct {
 		RAM struct {
-			Passes int `json:"dirty-sync-count"`
+			Passes    int    `json:"dirty-sync-count"`
+			Remaining uint64 `json:"remaining"`
+			Sent      uint64 `json:"transferred"`
 		} `json:"ram"`
 	}
-	if err = c.Execute(ctx, "query-migrate", nil, &m); err != nil {
-		return 0, "", err
+	if err := c.Execute(ctx, "query-migrate", nil, &m); err != nil {
+		return look{}, err
 	}
 	s, err := queryStatus(ctx, c)
-	return m.RAM.Passes, s.run, err
+	return look{n: m.RAM.Passes, remaining: m.RAM.Remaining, sent: m.RAM.Sent, run: s.run}, err
 }
 
-// lastPassBandwidth is no bound, bytes a second; and by this figure Recover knows why a
-// guest stands still.
-const lastPassBandwidth = 1<<60 + 1
+// Bandwidths that are no bound, bytes a second. By the second Recover knows why a guest
+// stands still.
+const (
+	unbounded         = 1 << 60
+	lastPassBandwidth = unbounded + 1
+)
 
-// stopForLastPass stops the guest; QEMU lets it run again in its session (colo.c, vm_start),
-// and Recover if it does not come that far. It does nothing to one that QEMU has stopped
-// itself in the meantime. It waits for QEMU's answers even if ctx ends.
-func stopForLastPass(ctx context.Context, c *qmp.Client) error {
+// mark says in QEMU that a guest which stands still from now on was stopped by hamgr. Like
+// stop it waits for QEMU's answer even if ctx ends.
+func mark(ctx context.Context, c *qmp.Client) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
-	if err := setBandwidth(ctx, c, lastPassBandwidth); err != nil {
-		return err
-	}
+	return setBandwidth(ctx, c, lastPassBandwidth)
+}
+
+// stop stops the guest; QEMU lets it run again in its session (colo.c, vm_start), and
+// Recover if it does not come that far. It does nothing to one that QEMU has stopped itself
+// in the meantime.
+func stop(ctx context.Context, c *qmp.Client) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
 	return c.Execute(ctx, "stop", nil, nil)
 }
 
-// stoppedForLastPass says whether a guest that is paused was stopped by stopForLastPass.
+// stoppedForLastPass says whether a guest that is paused was stopped by endCopy.
 func stoppedForLastPass(ctx context.Context, c *qmp.Client) (bool, error) {
 	var now struct {
 		Bandwidth uint64 `json:"max-bandwidth"`

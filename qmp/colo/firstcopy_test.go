@@ -9,38 +9,55 @@ import (
 	"time"
 )
 
-// look is what a look at a first copy sees.
-type look struct {
-	at time.Duration // since the copy began
-	n  int           // the pass QEMU is in
-}
-
 func TestEndless(t *testing.T) {
 	const ms, sec = time.Millisecond, time.Second
+	type seen struct {
+		at time.Duration // since the copy began
+		n  int           // the pass QEMU is in
+	}
 	for name, tc := range map[string]struct {
-		looks []look
+		looks []seen
 		want  bool // after the last one; all before say no
 	}{
-		"first pass":           {[]look{{10 * ms, 1}, {5 * sec, 1}, {time.Hour, 1}}, false},
-		"setting up":           {[]look{{10 * ms, 0}, {5 * sec, 0}}, false},
-		"converges":            {[]look{{500 * ms, 1}, {600 * ms, 2}, {700 * ms, 3}, {750 * ms, 4}, {775 * ms, 5}}, false},
-		"short passes":         {[]look{{500 * ms, 1}, {600 * ms, 2}, {610 * ms, 4}}, true},
-		"short at once":        {[]look{{10 * ms, 40}}, true},
-		"not so short":         {[]look{{500 * ms, 1}, {600 * ms, 2}, {650 * ms, 4}}, false},
-		"goes on":              {[]look{{100 * ms, 2}, {500 * ms, 3}, {990 * ms, 4}, {1010 * ms, 4}}, true},
-		"goes on, large guest": {[]look{{9 * sec, 1}, {10 * sec, 2}, {20 * sec, 12}, {29900 * ms, 22}, {30100 * ms, 22}}, true},
-		"in long passes":       {[]look{{1 * sec, 2}, {3 * sec, 3}, {5 * sec, 4}, {time.Hour, 5}}, false},
-		"in a long pass":       {[]look{{500 * ms, 2}, {900 * ms, 3}, {5 * sec, 3}}, false},
-		"over":                 {[]look{{100 * ms, 2}, {500 * ms, 3}, {990 * ms, 4}, {1010 * ms, 0}}, false},
-		"over, soon":           {[]look{{10 * ms, 1}, {20 * ms, 0}}, false},
+		"first pass":              {[]seen{{10 * ms, 1}, {5 * sec, 1}, {time.Hour, 1}}, false},
+		"setting up":              {[]seen{{10 * ms, 0}, {5 * sec, 0}}, false},
+		"converges":               {[]seen{{500 * ms, 1}, {600 * ms, 2}, {700 * ms, 3}, {750 * ms, 4}, {775 * ms, 5}}, false},
+		"short passes":            {[]seen{{500 * ms, 1}, {600 * ms, 2}, {610 * ms, 4}}, true},
+		"short at once":           {[]seen{{10 * ms, 40}}, true},
+		"not so short":            {[]seen{{500 * ms, 1}, {600 * ms, 2}, {650 * ms, 4}}, false},
+		"goes on":                 {[]seen{{100 * ms, 2}, {500 * ms, 3}, {990 * ms, 4}, {1010 * ms, 4}}, true},
+		"goes on, large guest":    {[]seen{{9 * sec, 1}, {10 * sec, 2}, {20 * sec, 12}, {29900 * ms, 22}, {30100 * ms, 22}}, true},
+		"goes on, largest guests": {[]seen{{300 * sec, 2}, {359900 * ms, 100}, {360100 * ms, 100}}, true},
+		"in long passes":          {[]seen{{1 * sec, 2}, {3 * sec, 3}, {5 * sec, 4}, {time.Hour, 5}}, false},
+		"in a long pass":          {[]seen{{500 * ms, 2}, {900 * ms, 3}, {5 * sec, 3}}, false},
+		"over":                    {[]seen{{100 * ms, 2}, {500 * ms, 3}, {990 * ms, 4}, {1010 * ms, 0}}, false},
+		"over, soon":              {[]seen{{10 * ms, 1}, {20 * ms, 0}}, false},
 	} {
 		began := time.Now()
 		p := passes{began: began, turned: began}
 		for i, l := range tc.looks {
-			if got, want := p.endless(l.n, began.Add(l.at)), tc.want && i == len(tc.looks)-1; got != want {
+			now := began.Add(l.at)
+			if got, want := p.endless(look{n: l.n, sent: 1}, now, now), tc.want && i == len(tc.looks)-1; got != want {
 				t.Errorf("%s: %t after %v", name, got, l.at)
 			}
 		}
+	}
+}
+
+// A pass that is short by now may have much to send, and a look may take long.
+func TestNotEndless(t *testing.T) {
+	began := time.Now()
+	at := func(d time.Duration) time.Time { return began.Add(d) }
+	p := passes{began: began, turned: began}
+	p.endless(look{n: 2, sent: 1}, at(time.Second), at(time.Second))
+	for remaining, want := range map[uint64]bool{4 << 30: false, 999 << 20: true} {
+		p := p
+		if p.endless(look{n: 12, sent: 4000 << 20, remaining: remaining}, at(4*time.Second), at(4*time.Second)) != want {
+			t.Errorf("at 1000 MiB/s, with %d MiB to send: %t", remaining>>20, !want)
+		}
+	}
+	if p.endless(look{n: 4}, at(3*time.Second), at(3590*time.Millisecond)); p.endless(look{n: 5}, at(3600*time.Millisecond), at(3600*time.Millisecond)) {
+		t.Error("a pass of 600 ms was taken for a short one, as the look before took so long")
 	}
 }
 

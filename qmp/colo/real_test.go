@@ -381,7 +381,11 @@ func afterLastPassOf(t *testing.T, g *guest, conn net.Conn) {
 
 func (g *guest) stopForLastPass(t *testing.T) {
 	t.Helper()
-	if err := stopForLastPass(g.ctx, g.client); err != nil {
+	err := mark(g.ctx, g.client)
+	if err == nil {
+		err = stop(g.ctx, g.client)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }
