@@ -159,7 +159,7 @@ func (l *lowest) Fill(block int, offset uint64, value byte) error {
 }
 
 // TestRealBusyGuest: the first copy of a guest that always writes ends. Left alone it does
-// by luck, at the median after a thousand passes; a minute was not enough for 75 copies.
+// by luck, at the median after some 3,000 passes; a minute was not enough for 75 copies.
 func TestRealBusyGuest(t *testing.T) {
 	g := bootGuest(t, realContext(t))
 	g.waitCount(t, 10)
