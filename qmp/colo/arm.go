@@ -44,8 +44,8 @@ const disarmTimeout = 5 * time.Second
 
 // Arm puts a running QEMU into COLO and reads the first copy of its memory into sink.
 // The guest runs during the copy, but for the end of one that would have none, and stands
-// still on return, until Ready. After an error
-// the guest runs and COLO is off; if even that failed, the error says so.
+// still on return, until Ready. After an error the guest runs and COLO is off; if even that
+// failed, the error says so.
 //
 // Errors: ErrUnsupported, ErrTruncated (QEMU or its guest died), ErrProtocol, the sink's
 // own, ctx's cause.
