@@ -18,6 +18,9 @@ type Options struct {
 	// From is when judging begins. What was seen before explains what follows; the first
 	// seconds of a capture need that, as frames are held when it begins.
 	From time.Time
+	// Asked is when requests over UDP begin to be judged, by when they were first sent: what
+	// came before met something that is not to be judged. Zero: From, as Answer says.
+	Asked time.Time
 	// Faults are what was done to the hosts.
 	Faults []Fault
 	// Clocks is by how much the clocks of network, primary and backup may differ, after

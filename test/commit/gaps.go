@@ -34,7 +34,7 @@ func (c *checker) gaps(words []word) {
 	nobody, starting, stops, u := c.nobody(), c.starting(), c.stops(), &c.report.UDP
 	for id, t := range c.transmissions(words) {
 		last := t.sent[len(t.sent)-1]
-		if !c.due(last) {
+		if !c.due(last) || t.sent[0].at.Before(c.Asked) {
 			continue
 		}
 		sent, answers := t.sent, t.seen

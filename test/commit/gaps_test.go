@@ -219,6 +219,8 @@ func TestEachRequestIsJudgedOnce(t *testing.T) {
 	w.want(w.check(Options{}))
 	w.ask(1800, w.udp(false, "later"))
 	w.want(w.check(Options{}), Gap)
+	w.want(w.check(Options{Asked: at(100)}), Gap)
+	w.want(w.check(Options{Asked: at(101)}))
 }
 
 // TestAnAnswerIsToWhatWasSentBeforeIt: a restored guest answers once more what is delivered once

@@ -27,10 +27,14 @@ const (
 
 // AttachBPF puts a buffer's program on the tap's ingress; one that is there is replaced
 // in one step. A failure changes nothing.
-func (t *Tap) AttachBPF(prog *ebpf.Program) error { return t.attachBPF(prog, nameBuffer, prioBuffer) }
+func (t *Tap) AttachBPF(prog *ebpf.Program) error {
+	return t.attachBPF(prog, nameBuffer, t.bufferAttrs(prioBuffer))
+}
 
 // AttachGate puts a gate's program before the buffer's, as AttachBPF does.
-func (t *Tap) AttachGate(prog *ebpf.Program) error { return t.attachBPF(prog, nameGate, prioGate) }
+func (t *Tap) AttachGate(prog *ebpf.Program) error {
+	return t.attachBPF(prog, nameGate, t.attrs(prioGate))
+}
 
 // HasGate tells whether a gate is there.
 func (t *Tap) HasGate() (bool, error) {
@@ -63,9 +67,9 @@ func (t *Tap) RedirectedTo() (ifindex int, err error) {
 	return 0, err
 }
 
-func (t *Tap) attachBPF(prog *ebpf.Program, name string, prio uint16) error {
+func (t *Tap) attachBPF(prog *ebpf.Program, name string, attrs netlink.FilterAttrs) error {
 	return t.attach(func(ourQdisc bool) error {
-		f := &netlink.BpfFilter{FilterAttrs: t.attrs(prio), Fd: prog.FD(), Name: name, DirectAction: true}
+		f := &netlink.BpfFilter{FilterAttrs: attrs, Fd: prog.FD(), Name: name, DirectAction: true}
 		f.Handle = 1
 		if ourQdisc {
 			f.Name += madeQdisc
@@ -83,7 +87,7 @@ func (t *Tap) AttachRedirect(ifindex int) error {
 			prio = prioOursQdisc
 		}
 		// Without a selector it matches all; protocol all, so ARP and IPv6 too.
-		return t.h.FilterAdd(&netlink.U32{FilterAttrs: t.attrs(prio), RedirIndex: ifindex})
+		return t.h.FilterAdd(&netlink.U32{FilterAttrs: t.bufferAttrs(prio), RedirIndex: ifindex})
 	})
 }
 
@@ -216,13 +220,18 @@ func (t *Tap) clsact() *netlink.Clsact {
 }
 
 func (t *Tap) attrs(prio uint16) netlink.FilterAttrs {
-	protocol := uint16(unix.ETH_P_ALL)
-	if mutant.Is(mutant.OnlyIP) {
-		protocol = unix.ETH_P_IP
-	}
 	return netlink.FilterAttrs{
-		LinkIndex: t.Index, Parent: netlink.HANDLE_MIN_INGRESS, Protocol: protocol, Priority: prio,
+		LinkIndex: t.Index, Parent: netlink.HANDLE_MIN_INGRESS, Protocol: unix.ETH_P_ALL, Priority: prio,
 	}
+}
+
+// bufferAttrs are those of a buffer's filter: what it does not match is not held.
+func (t *Tap) bufferAttrs(prio uint16) netlink.FilterAttrs {
+	a := t.attrs(prio)
+	if mutant.Is(mutant.OnlyIP) {
+		a.Protocol = unix.ETH_P_IP
+	}
+	return a
 }
 
 func (t *Tap) device() netlink.Link {

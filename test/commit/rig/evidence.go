@@ -58,7 +58,7 @@ func (r *Rig) Check(from time.Time) (commit.Report, error) {
 }
 
 func (r *Rig) options(from time.Time) commit.Options {
-	o := commit.Options{Domain: "g1", From: from, Faults: r.faults, Clocks: r.clocks(), Answer: r.Answer()}
+	o := commit.Options{Domain: "g1", From: from, Asked: r.mutated, Faults: r.faults, Clocks: r.clocks(), Answer: r.Answer()}
 	if r.kind == lab.UML {
 		o.Way = slowWay
 	}

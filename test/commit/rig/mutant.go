@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/hamgr/hamgr/internal/mutant"
 	"github.com/hamgr/hamgr/test/commit"
@@ -15,7 +16,8 @@ func mutable(args []string) []string {
 }
 
 // Mutate restarts hamgr everywhere so that it makes a mistake, or none, and waits until
-// the guest is protected again. The rig must be one with Mutants.
+// the guest is protected again. Requests that were sent before are no longer judged: what is
+// not answered may be the last mistake's. The rig must be one with Mutants.
 func (r *Rig) Mutate(ctx context.Context, m mutant.Mistake) error {
 	p, err := r.Protected(ctx, 0, r.Patience())
 	if err != nil {
@@ -26,6 +28,7 @@ func (r *Rig) Mutate(ctx context.Context, m mutant.Mistake) error {
 			return err
 		}
 	}
+	r.mutated = time.Now()
 	_, err = r.Protected(ctx, p.Generation, r.Patience())
 	return err
 }

@@ -37,6 +37,7 @@ type Rig struct {
 	recorder *commit.Recorder
 	traces   *traces
 	faults   []commit.Fault
+	mutated  time.Time // when hamgr was last told what mistake to make, or none
 	loads    int
 	each     func(load.Exchange)
 }
