@@ -42,10 +42,9 @@ type Buffer interface {
 	// changed what the buffer is made of, and packets may be gone, or out.
 	EndEpoch() (Epoch, error)
 	// Release lets an epoch and all before it go, in order, until a time.
-	// ErrLate: what has not gone by then is held, but for a packet that was on its way. A
-	// relay's deadline is kept by the kernel, whatever becomes of this process meanwhile; a
-	// plug is let go by one message for each NIC, and what may come between is a look at the
-	// clock and that system call.
+	// ErrLate: what has not gone by then is held. A relay's deadline is kept by the kernel,
+	// whatever becomes of this process meanwhile; a plug is let go by one message for each
+	// NIC, and what may come between is a look at the clock and that system call.
 	Release(e Epoch, until time.Time) error
 	// Open releases everything and stops holding. Only with the cluster's leave.
 	Open() error

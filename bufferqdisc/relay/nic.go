@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 	"github.com/hamgr/hamgr/bufferqdisc/internal/tapdev"
@@ -22,6 +23,7 @@ type nic struct {
 	hold, release *tapdev.Device
 	progs         programs
 	next          uint64 // the epoch of what is read next; guarded by Relay.sending
+	kept          []byte // the oldest packet held, if it was sent too late; else nil; guarded so, too
 }
 
 func newNIC(r *Relay, name string) (n *nic, err error) {
@@ -64,7 +66,7 @@ func (n *nic) letGo(epoch uint64, upTo level) (err error) {
 		if t.packets == tallyMost {
 			n.r.settle(&t, upTo)
 		}
-		p, e := n.hold.Read(n.r.buf)
+		p, e := n.read()
 		if e == unix.EAGAIN && mutant.Is(mutant.SecondBuffer) {
 			return err
 		}
@@ -93,7 +95,7 @@ func (n *nic) letAllGo() (err error) {
 		if t.packets == tallyMost {
 			n.r.settle(&t, n.r.meter.now())
 		}
-		p, e := n.hold.Read(n.r.buf)
+		p, e := n.read()
 		if e == unix.EAGAIN {
 			return err
 		}
@@ -110,9 +112,17 @@ func (n *nic) letAllGo() (err error) {
 	return err
 }
 
+// read has the oldest packet that is held, or the end of an epoch; EAGAIN: there is none.
+func (n *nic) read() ([]byte, error) {
+	if n.kept != nil {
+		return n.kept, nil
+	}
+	return n.hold.Read(n.r.buf)
+}
+
 // send writes a packet out. The error says that the release TAP takes none any more, or, ErrLate,
-// that the deadline was over and the packet is dropped; one that the kernel refuses is lost
-// as any network loses packets, and counted.
+// that the deadline was over: then it is kept, to be read next. One that the kernel refuses
+// is lost as any network loses packets, and counted.
 func (n *nic) send(p []byte, t *tally) error {
 	err, late := error(hook.ErrCut), &n.r.meter.shared().late
 	before := late.Load()
@@ -120,8 +130,12 @@ func (n *nic) send(p []byte, t *tally) error {
 		err = n.release.Write(p)
 	}
 	if err == nil && late.Load() != before {
-		err = hook.ErrLate
+		if n.kept == nil {
+			n.kept = slices.Clone(p)
+		}
+		return hook.ErrLate
 	}
+	n.kept = nil
 	bytes := uint64(len(p) - tapdev.VnetLen)
 	t.packets++
 	t.bytes += bytes
@@ -130,9 +144,6 @@ func (n *nic) send(p []byte, t *tally) error {
 	}
 	t.dropped++
 	t.droppedBytes += bytes
-	if err == hook.ErrLate {
-		return err
-	}
 	if errors.Is(err, unix.EBADFD) || errors.Is(err, unix.EIO) {
 		return fmt.Errorf("%w: write %s: %w", hook.ErrLost, n.release.Name, err)
 	}

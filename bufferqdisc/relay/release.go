@@ -11,9 +11,8 @@ import (
 )
 
 // Release sends an epoch and all before it, in order, until a time. ErrNotEnded for an epoch
-// under way or to come; nothing is sent then. ErrLate: what is left is still held, but for
-// one packet that was on its way at that time, which is dropped. It may be called again after
-// an error.
+// under way or to come; nothing is sent then. ErrLate: what is left is still held. It may be
+// called again after an error.
 func (r *Relay) Release(epoch uint64, until time.Time) error {
 	r.sending.Lock()
 	defer r.sending.Unlock()
