@@ -128,18 +128,22 @@ func (l *lab) wantClosedFrom(at time.Time) (open int) {
 func TestGateClosesByItself(t *testing.T) {
 	l := newLab(t, 1)
 	g := newGate(t, l, time.Time{})
-	for range 5 {
+	open := 0
+	for tries := 0; open < 5; tries++ { // the machine may stand still for all of the time
+		if tries == 50 {
+			t.Fatalf("it was open in %d of %d times", open, tries)
+		}
 		g.Drop() // what came too late the last time
 		until := time.Now().Add(30 * time.Millisecond)
 		must(t, g.Extend(until))
-		if l.wantClosedFrom(until) == 0 {
-			t.Error("it was never open")
+		if l.wantClosedFrom(until) > 0 {
+			open++
 		}
 	}
 }
 
 // childLease is longer than a busy machine keeps a process waiting.
-const childLease = 400 * time.Millisecond
+const childLease = time.Second
 
 // gateChild has a gate that it extends all the time.
 func gateChild(taps []string) error {

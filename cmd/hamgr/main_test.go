@@ -279,7 +279,7 @@ func TestDrainCommand(t *testing.T) {
 	}
 	n.want(t, 0, "h1 has no protected guest and no replica\n", "h1: web1 is moving\n", "drain", "h1")
 	n.answers["GET /v1/status"] = []any{protection(core.Protected, 1, func(p *api.ProtectionStatus) { p.Primary, p.Backup = "h2", "h1" })}
-	n.want(t, 1, "", "h1 is not empty yet: replica of web1", "drain", "h1", "--timeout", "30ms")
+	n.want(t, 1, "", "h1 is not empty yet: replica of web1", "drain", "h1", "--timeout", "500ms")
 }
 
 func TestStatus(t *testing.T) {
@@ -287,6 +287,7 @@ func TestStatus(t *testing.T) {
 	n.answers["GET /v1/status"] = []any{api.Status{Node: "h3", Leader: "h1"}}
 	n.want(t, 0, "nothing is protected", "", "status")
 	n.answers["GET /v1/status"] = []any{protection(core.Protected, 4, func(p *api.ProtectionStatus) {
+		p.Since = time.Now().Add(time.Hour) // by another clock
 		p.Stats = &api.Stats{Epochs: 100, PauseP50: 1.52, DirtyP50: 77, Held: 3, Backend: "relay", Pages: 200, ZeroPages: 50}
 	})}
 	n.want(t, 0, "DOMAIN  PRIMARY  BACKUP  PHASE      GEN  EPOCH  PAUSE  DIRTY  HELD  FOR\nweb1    h1       h2      protected  4    25ms   1.5ms  77     3     0s\n", "", "status")

@@ -8,7 +8,7 @@ import (
 // TestHurry: managers that miss their leader elect another with a shorter timeout, and go
 // back to the one they were told once they have it.
 func TestHurry(t *testing.T) {
-	l := newLab(t, func(c *Config) { c.LeaderLease = c.Heartbeat / 3 })
+	l := newLab(t, func(c *Config) { c.Heartbeat, c.LeaderLease = 3*steady, steady })
 	l.start("h1", "h2", "h3")
 	l.register("h1", "h2", "h3")
 	old, leader := l.leader()
@@ -19,6 +19,7 @@ func TestHurry(t *testing.T) {
 	if got := timeout(l.other(old)); got != leader.cfg.Heartbeat {
 		t.Fatalf("in a hurry without cause: %v", got)
 	}
+	l.until("the follower knows its leader", func() bool { name, _ := l.other(old).Leader(); return name == old })
 	l.stop(old)
 	s.kill(old)
 	h.look(l.other(old), s, time.Now())

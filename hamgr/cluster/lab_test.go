@@ -18,6 +18,10 @@ import (
 
 const patience = 20 * time.Second
 
+// steady is for how long a leader leads on that hears nobody: a machine that stands still
+// for less does not depose one in the middle of a test.
+const steady = 600 * time.Millisecond
+
 // lab is a cluster in this process: real Raft over TCP, each host with a loopback
 // address of its own, h1 to h3 the managers.
 type lab struct {
@@ -58,7 +62,7 @@ func address(name string) string { return "127.0.20." + name[1:] }
 
 func (l *lab) config(name string) Config {
 	cfg := Config{Node: name, ID: "id-" + name, Addr: address(name), Port: l.port, Dir: filepath.Join(l.dir, name),
-		Heartbeat: 300 * time.Millisecond, Log: io.Discard, Managers: map[string]string{}}
+		Heartbeat: steady, LeaderLease: steady, Log: io.Discard, Managers: map[string]string{}}
 	for _, m := range []string{"h1", "h2", "h3"} {
 		cfg.Managers[m] = address(m)
 	}
@@ -164,16 +168,22 @@ func (l *lab) leader() (name string, c *Cluster) {
 	return name, c
 }
 
-// propose keeps trying through elections, as an agent does.
+// propose keeps trying through elections, as an agent does. A refusal of what a leader before
+// may have taken is wrapped as an ErrOutcomeUnknown.
 func (l *lab) propose(cmd core.Command) error {
 	l.Helper()
+	unknown := false
 	for limit := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		ctx, cancel := context.WithTimeout(l.Context(), 2*time.Second)
 		err := l.forward(ctx, cmd)
 		cancel()
+		if unknown && core.Refused(err) {
+			err = fmt.Errorf("%w, then %w", ErrOutcomeUnknown, err)
+		}
 		if err == nil || core.Refused(err) {
 			return err
 		}
+		unknown = unknown || errors.Is(err, ErrOutcomeUnknown)
 		if time.Now().After(limit) {
 			l.Fatalf("%s: %v", cmd.Kind, err)
 		}
@@ -182,7 +192,7 @@ func (l *lab) propose(cmd core.Command) error {
 
 func (l *lab) must(cmd core.Command) {
 	l.Helper()
-	if err := l.propose(cmd); err != nil {
+	if err := l.propose(cmd); err != nil && !errors.Is(err, ErrOutcomeUnknown) {
 		l.Fatal(err)
 	}
 }
@@ -191,6 +201,18 @@ func (l *lab) protect(domain, primary, backup string) {
 	l.Helper()
 	l.must(core.Command{Kind: core.Protect, Protection: &core.Protection{
 		Domain: domain, UUID: "uuid-" + domain, Primary: primary, Backup: backup}})
+}
+
+// settled is the state that the leader vouches for.
+func (l *lab) settled() (s core.State) {
+	l.Helper()
+	l.until("a settled state", func() bool {
+		_, c := l.leader()
+		var err error
+		s, err = c.Settled(l.Context())
+		return err == nil
+	})
+	return s
 }
 
 // sees waits until the State of a host satisfies ok.

@@ -130,7 +130,7 @@ func TestHandOver(t *testing.T) {
 
 // TestChangesOneByOne: while a change cannot be decided, no other begins.
 func TestChangesOneByOne(t *testing.T) {
-	l := newLab(t, func(c *Config) { c.LeaderLease = c.Heartbeat })
+	l := newLab(t, func(c *Config) { c.Heartbeat, c.LeaderLease = 2*time.Second, 2*time.Second }) // to stop the others takes less
 	l.start("h1", "h2", "h3", "h4")
 	l.register("h1", "h2", "h3", "h4")
 	name, c := l.leader()

@@ -56,7 +56,7 @@ func TestVoterGrantsWhileItLeads(t *testing.T) {
 // TestUnknownOutcomeWithholds: a leader that was cut off in the middle of a failover does
 // not know what has become of it.
 func TestUnknownOutcomeWithholds(t *testing.T) {
-	l := newLab(t, func(c *Config) { c.LeaderLease = c.Heartbeat })
+	l := newLab(t, func(c *Config) { c.Heartbeat, c.LeaderLease = 2*time.Second, 2*time.Second }) // to stop the others takes less
 	l.start("h1", "h2", "h3")
 	l.register("h1", "h2", "h3")
 	l.protect("g1", "h1", "h2")

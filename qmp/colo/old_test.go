@@ -46,7 +46,7 @@ func oldQEMU(t *testing.T, q lab.OldQEMU) string {
 func TestOldTCG(t *testing.T) {
 	for q, want := range map[lab.OldQEMU]struct{ version, missing, advice string }{
 		lab.Bookworm:          {`^7\.2\.\d+$`, `^QEMU 7\.2\.\d+ stops dead in checkpoint \d+ under emulation \(TCG\)$`, adviceTCG},
-		lab.BookwormBackports: {`^10\.0\.2$`, `^QEMU 10\.0\.2 never gets into COLO \(after the first copy it went to migration "completed", guest "postmigrate"\)$`, adviceFixed},
+		lab.BookwormBackports: {`^10\.0\.2$`, `^QEMU 10\.0\.2 never gets into COLO \(after the first copy it went to migration "completed", guest "(postmigrate|finish-migrate)"\)$`, adviceFixed},
 	} {
 		emulator := oldQEMU(t, q)
 		t.Run(string(q), func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestOldTCG(t *testing.T) {
 			if err != nil || r.OK || r.Advice != want.advice || !matches(want.version, r.Version) || !matches(want.missing, r.Missing) {
 				t.Errorf("%+v, %v", r, err)
 			}
-			if took > probeTimeout+5*time.Second { // each of its steps may take so long, on a busy machine
+			if took > 6*probeTimeout { // one step takes so long and does not end, the others a second on an idle machine
 				t.Errorf("took %v", took)
 			}
 		})

@@ -315,7 +315,7 @@ func TestRecoverIsBounded(t *testing.T) {
 	q, c := newFake(t, tiny(11))
 	q.caps["x-colo"], q.migration, q.run = true, "colo", "colo"
 	q.refuse["x-colo-lost-heartbeat"] = errors.New("not yet")
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	err := Recover(ctx, c)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "not yet") {

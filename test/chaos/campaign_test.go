@@ -12,21 +12,22 @@ import (
 	"github.com/hamgr/hamgr/test/testbed"
 )
 
-// TestShortCampaign is make chaos RUNS=3 with a schedule for each: the backup's standby
-// dies, and later the primary, which the replica has to survive; a primary that is alone;
-// the random one.
+// TestShortCampaign is make chaos RUNS=4 with a schedule for each: the backup's standby
+// dies; then, when there is a replica again, the primary, which that has to survive; a primary
+// that is alone; the random one.
 func TestShortCampaign(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes a lab")
 	}
-	o := options{runs: 3, seed: uint64(time.Now().UnixNano()), hosts: string(lab.Container), nodes: 3, out: t.TempDir(), failures: 1, progress: testLog{t}}
+	o := options{runs: 4, seed: uint64(time.Now().UnixNano()), hosts: string(lab.Container), nodes: 3, out: t.TempDir(), failures: 1, progress: testLog{t}}
 	if err := o.prepare(); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("seed %d", o.seed)
 	given := map[int][]step{
-		1: {{Fault: "qemu-killed", On: backup}, {After: span{6 * time.Second}, Fault: "power-off", On: primary, Lasts: span{time.Second}}},
-		2: {{Fault: "management-cut-both", On: primary, Lasts: span{time.Second}}},
+		1: {{Fault: "qemu-killed", On: backup}},
+		2: {{Fault: "power-off", On: primary, Lasts: span{time.Second}}},
+		3: {{Fault: "management-cut-both", On: primary, Lasts: span{time.Second}}},
 	}
 	r, err := o.campaign(t.Context(), func(run int) ([]step, error) {
 		steps := given[run]
@@ -43,11 +44,11 @@ func TestShortCampaign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.err() != nil || r.Runs != 3 || r.Requests == 0 || r.Faults["power-off"].Done == 0 {
+	if r.err() != nil || r.Runs != 4 || r.Requests == 0 || r.Faults["power-off"].Done == 0 {
 		t.Fatalf("%v: %+v", r.err(), r)
 	}
 	for _, v := range r.Notable {
-		if v.Lost && v.Run < 3 {
+		if v.Lost && v.Run < 4 {
 			t.Errorf("run %d: %s", v.Run, v.line())
 		}
 	}

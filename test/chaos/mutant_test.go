@@ -93,7 +93,7 @@ func (w *provoker) provoke(t *testing.T, p provocation) verdict {
 	if err := p.complete(w.faults); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := w.Hamgr(t.Context(), "h1", "mode", "g1", string(p.mode)); err != nil {
+	if text, err := w.Tell(t.Context(), "h1", "mode", "g1", string(p.mode)); err != nil {
 		t.Fatal(text, err)
 	}
 	w.place = place{}

@@ -119,11 +119,29 @@ func (h *Host) Start() error {
 // CutAll cuts the host off from all networks.
 func (h *Host) CutAll() error { return errors.Join(h.Cut("mgmt"), h.Cut("guest")) }
 
-// Cut and Heal take a host's link to a network ("mgmt", "guest") down and up.
+// Cut takes a host's link to a network ("mgmt", "guest") down.
 func (h *Host) Cut(network string) error { return h.link(network, h.lab.handle.LinkSetDown) }
 
-// Heal undoes Cut.
-func (h *Host) Heal(network string) error { return h.link(network, h.lab.handle.LinkSetUp) }
+// healMost is what the kernel may take to see that a link is up, which it leaves to a worker.
+const healMost = time.Second
+
+// Heal undoes Cut, and returns when packets pass: the switch serves a port whose device says
+// that it is up (net/bridge/br_if.c, br_port_carrier_check).
+func (h *Host) Heal(network string) error {
+	err := h.link(network, h.lab.handle.LinkSetUp)
+	for limit := time.Now().Add(healMost); err == nil && time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		up := false
+		err = h.link(network, func(l netlink.Link) error {
+			state := l.Attrs().OperState
+			up = state == netlink.OperUp || state == netlink.OperUnknown
+			return nil
+		})
+		if up {
+			break
+		}
+	}
+	return err
+}
 
 func (h *Host) link(network string, set func(netlink.Link) error) error {
 	if h.State() == StateOff {

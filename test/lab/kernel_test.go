@@ -35,7 +35,7 @@ func kernelLab(ctx context.Context, t *testing.T, hosts int) *Lab {
 
 // TestKernelHost is what a host with its own kernel must do, from boot to power-off.
 func TestKernelHost(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	l := kernelLab(ctx, t, 2)
 	t.Run("a kernel of its own", func(t *testing.T) { ownKernel(ctx, t, l.Host("h1")) })

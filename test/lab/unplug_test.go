@@ -21,6 +21,30 @@ import (
 // host, and what it does with it in its kernel on the other network, or the switch floods
 // it. A host that lost packets for the lab's sake could not show that hamgr loses none.
 func TestPowerOffLosesNothingUnderWay(t *testing.T) {
+	for range 3 {
+		u := underWay(t)
+		t.Logf("of %d packets the host sent on %d, and %d were flooded; the sender stood still for %v at most", u.sent, u.by[0], u.by[1], u.stall)
+		switch {
+		case u.by[0] == 0 || u.by[1] == 0 || len(u.lost) > 0 && u.stall < settleFor/2:
+			t.Fatalf("lost: %v", u.lost)
+		case len(u.lost) == 0:
+			return
+		}
+		t.Logf("lost: %v, but one packet's way may have taken as long as a kernel is given", u.lost)
+	}
+	t.Fatal("the machine stood still each time")
+}
+
+// passage is what became of packets to a host that lost power.
+type passage struct {
+	sent  int
+	by    [2]int // that were heard on the management network, and flooded
+	lost  []int
+	stall time.Duration // that the sender, in whose time all the rest happens, was late at most
+}
+
+// underWay sends all the time to a host that then loses power.
+func underWay(t *testing.T) (u passage) {
 	l := up(t, 2)
 	guest := net.HardwareAddr{0x52, 0x54, 0, 0, 0, 0x77}
 	forward(t, l.Host("h1"))
@@ -30,49 +54,53 @@ func TestPowerOffLosesNothingUnderWay(t *testing.T) {
 	_, err := unix.Write(at, testFrame(net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, guest, 0))
 	must(t, err)
 
-	const all, every = 30000, 10 * time.Microsecond
-	third, sent := make(chan struct{}), make(chan error, 1)
+	const first, most, every = 10000, 80000, 10 * time.Microsecond // most: what a socket has room for
+	begun, off, sent := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
 		var err error
-		for n, next := uint32(1), time.Now(); n <= all && err == nil; n++ {
-			if n == all/3 {
-				close(third)
+		next, end, off := time.Now(), most, off
+		for u.sent < end && err == nil {
+			if u.sent++; u.sent == first {
+				close(begun)
 			}
 			for next = next.Add(every); time.Now().Before(next); {
 			}
-			_, err = unix.Write(client, testFrame(guest, net.HardwareAddr{2, 0, 0, 0, 0, 1}, n))
+			if u.sent > first {
+				u.stall = max(u.stall, time.Since(next))
+			}
+			_, err = unix.Write(client, testFrame(guest, net.HardwareAddr{2, 0, 0, 0, 0, 1}, uint32(u.sent)))
+			select {
+			case <-off:
+				end, off = min(end, u.sent+5000), nil
+			default:
+			}
 		}
 		sent <- err
 	}()
 	select {
-	case <-third:
+	case <-begun:
 	case err := <-sent:
 		t.Fatal("not all were sent: ", err)
 	}
 	_, err = l.Host("h1").PowerOff()
-	must(t, err)
-	must(t, <-sent)
+	close(off)
+	must(t, errors.Join(err, <-sent))
 
-	var by [2]int
-	seen := make([]bool, all+1)
+	seen := make([]bool, u.sent+1)
 	for i, fd := range heard {
 		for _, n := range numbers(fd) {
-			if n > 0 && n <= all {
+			if n > 0 && int(n) <= u.sent {
 				seen[n] = true
-				by[i]++
+				u.by[i]++
 			}
 		}
 	}
-	var lost []int
-	for n := 1; n <= all; n++ {
+	for n := 1; n <= u.sent; n++ {
 		if !seen[n] {
-			lost = append(lost, n)
+			u.lost = append(u.lost, n)
 		}
 	}
-	t.Logf("of %d packets the host sent on %d, and %d were flooded", all, by[0], by[1])
-	if len(lost) > 0 || by[0] == 0 || by[1] == 0 {
-		t.Errorf("lost: %v", lost)
-	}
+	return u
 }
 
 // TestPowerOffIsOnAllNetworks: a host that is cut off from the guests' network and not yet from

@@ -22,7 +22,7 @@ func TestDrain(t *testing.T) {
 			waitAnswers(t, u, 20*udpClients)
 			for _, host := range []string{"h1", "h2"} {
 				from := time.Now()
-				if out, err := b.Hamgr(ctx, "h3", "drain", host); err != nil {
+				if out, err := b.Tell(ctx, "h3", "drain", host); err != nil {
 					t.Fatal(out, err)
 				}
 				p := protectedAfter(t, b, generation)
@@ -32,7 +32,7 @@ func TestDrain(t *testing.T) {
 				if p.Primary == host || p.Backup == host || string(p.Mode) != mode {
 					t.Errorf("after the drain of %s: %+v", host, p.Protection)
 				}
-				if out, err := b.Hamgr(ctx, "h3", "undrain", host); err != nil {
+				if out, err := b.Tell(ctx, "h3", "undrain", host); err != nil {
 					t.Fatal(out, err)
 				}
 			}

@@ -1,7 +1,9 @@
 package testbed
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -17,8 +19,8 @@ import (
 func TestManagerReplaced(t *testing.T) {
 	b, c := protectedGuestWith(t, Options{Hosts: 4})
 	ctx := t.Context()
-	if got := managers(t, b, "h4"); !slices.Equal(got, []string{"h1", "h2", "h3"}) {
-		t.Fatalf("managers: %v", got)
+	if got, err := managers(ctx, b, "h4"); !slices.Equal(got, []string{"h1", "h2", "h3"}) {
+		t.Fatalf("managers: %v, %v", got, err)
 	}
 	for _, args := range [][]string{{"manager", "add", "h4"}, {"manager", "remove", "h1"}} {
 		if text, err := b.Hamgr(ctx, "h1", args...); err != nil {
@@ -84,8 +86,8 @@ func TestManagerLosesItsDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := managers(t, b, "h2"); !slices.Equal(got, []string{"h1", "h3"}) {
-		t.Fatalf("managers: %v; %+v", got, s.Nodes)
+	if got, err := managers(ctx, b, "h2"); !slices.Equal(got, []string{"h1", "h3"}) {
+		t.Fatalf("managers: %v, %v; %+v", got, err, s.Nodes)
 	}
 	if text, err := b.Hamgr(ctx, "h2", "manager", "add", "h2"); err != nil {
 		t.Fatal(text, err)
@@ -99,29 +101,28 @@ func TestManagerLosesItsDisk(t *testing.T) {
 func awaitManagers(t *testing.T, b *Bed, host string, want ...string) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		got := managers(t, b, host)
+		got, err := managers(t.Context(), b, host)
 		if slices.Equal(got, want) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("managers by the word of %s: %v instead of %v", host, got, want)
+			t.Fatalf("managers by the word of %s: %v instead of %v, %v", host, got, want, err)
 		}
 	}
 }
 
 // managers are those that a host knows of.
-func managers(t *testing.T, b *Bed, host string) (out []string) {
-	t.Helper()
-	text, err := b.Host(host).Command(t.Context(), "/opt/hamgr/bin/hamgr", "manager", "list", "-o", "json").Output()
+func managers(ctx context.Context, b *Bed, host string) (out []string, err error) {
+	text, err := b.Host(host).Command(ctx, "/opt/hamgr/bin/hamgr", "manager", "list", "-o", "json").Output()
 	var m api.Managers
 	if err == nil {
 		err = json.Unmarshal(text, &m)
 	}
 	if err != nil {
-		t.Fatalf("manager list on %s: %s %v", host, text, err)
+		return nil, fmt.Errorf("manager list on %s: %s: %w", host, text, err)
 	}
 	for _, n := range m.Managers {
 		out = append(out, n.Name)
 	}
-	return out
+	return out, nil
 }

@@ -256,6 +256,17 @@ func (b *Bed) Hamgr(ctx context.Context, host string, args ...string) (string, e
 // as it may on a busy machine.
 const outcomeUnknown = 5
 
+// Tell is Hamgr for what has the same effect when it is said again, as it is when nobody
+// knows what came of it.
+func (b *Bed) Tell(ctx context.Context, host string, args ...string) (text string, err error) {
+	for range 3 {
+		if text, err = b.Hamgr(ctx, host, args...); exitStatus(err) != outcomeUnknown {
+			break
+		}
+	}
+	return text, err
+}
+
 // Protect is `hamgr protect`, said again when nobody knows what came of it.
 func (b *Bed) Protect(ctx context.Context, host, domain string, flags ...string) (text string, err error) {
 	for range 3 {

@@ -25,7 +25,7 @@ func TestRollingUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, h := range b.hosts {
-		if text, err := b.Hamgr(ctx, h, "drain", h); err != nil {
+		if text, err := b.Tell(ctx, h, "drain", h); err != nil {
 			t.Fatal(text, err)
 		}
 		kill(t, b, h, "^/opt/hamgr/bin/hamgr serve")
@@ -40,7 +40,7 @@ func TestRollingUpgrade(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if text, err := b.Hamgr(ctx, h, "undrain", h); err != nil {
+		if text, err := b.Tell(ctx, h, "undrain", h); err != nil {
 			t.Fatal(text, err)
 		}
 		waitAnswers(t, c, 20)

@@ -2,6 +2,7 @@ package tapnet
 
 import (
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -19,8 +20,8 @@ func TestWhatIsMeasured(t *testing.T) {
 			}
 		}
 	}
-	took, err := Release("relay", []int{10, 5000})
-	if err != nil || len(took) != 2 || took[0] <= 0 || took[1] <= took[0] {
+	took, err := Release("relay", []int{10, 10, 10, 10, 10, 5000})
+	if err != nil || len(took) != 6 || took[5] <= slices.Min(took[:5]) || slices.Min(took) <= 0 {
 		t.Errorf("releases: %v, %v", took, err)
 	}
 	if r, err := UDP("no such buffer", time.Second, time.Second); err == nil {

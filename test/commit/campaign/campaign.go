@@ -108,7 +108,7 @@ func (c *campaign) checkpoint(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if text, err := c.rig.Hamgr(ctx, p.Primary, "mode", "g1", "checkpoint"); err != nil {
+	if text, err := c.rig.Tell(ctx, p.Primary, "mode", "g1", "checkpoint"); err != nil {
 		return fmt.Errorf("%s: %w", text, err)
 	}
 	for n := range max(minRollback, c.runs/ofRollback) {

@@ -94,6 +94,9 @@ func TestPowerOff(t *testing.T) {
 	if rep.Restores != 1 || rep.Announcements == 0 {
 		t.Errorf("%d restores, %d announcements", rep.Restores, rep.Announcements)
 	}
+	if rep.Ledger.Holes > 0 { // before, a look may have come between two NICs' shares of an epoch
+		t.Errorf("the ledger is not shown to go on: %+v", rep.Ledger)
+	}
 	if err := rep.Plot(filepath.Join(t.TempDir(), "commit.png")); err != nil {
 		t.Error(err)
 	}
@@ -115,7 +118,7 @@ func judge(t *testing.T, r *Rig) commit.Report {
 			t.Errorf("no %s among the %d frames that were held: %v", p, rep.Held, rep.Protocols)
 		}
 	}
-	if rep.Ledger.Linked < 100 || rep.Ledger.Holes > 0 {
+	if rep.Ledger.Linked < 100 {
 		t.Errorf("the ledger is not shown to go on: %+v", rep.Ledger)
 	}
 	return rep

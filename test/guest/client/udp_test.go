@@ -68,7 +68,7 @@ func TestUDPLoss(t *testing.T) {
 			return l, 0
 		}
 		return l, 1
-	}), 200*time.Millisecond, 100)
+	}), 2*time.Second, 100)
 	if r.Error != "" || r.Lost < 2 || r.Lost > len(lost) || len(r.LostAt) != r.Lost {
 		t.Errorf("%+v", r)
 	}

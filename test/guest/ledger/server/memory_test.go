@@ -11,11 +11,11 @@ func TestDirtyAtARate(t *testing.T) {
 	s := start(t)
 	var m MemoryState
 	get(t, s, "/alloc?mb=2", &m)
+	began := time.Now()
 	get(t, s, "/dirty?pages_per_s=2000&mb=1", &m)
 	if m.HeldMB != 2 || m.DirtyMB != 1 || m.PagesPerSec != 2000 {
 		t.Fatalf("after alloc and dirty: %+v", m)
 	}
-	began := time.Now()
 	for m.Rewritten < 600 { // more than twice round
 		if get(t, s, "/checksum", &m); time.Since(began) > 10*time.Second {
 			t.Fatalf("after 10 s: %+v", m)
