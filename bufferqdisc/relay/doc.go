@@ -10,8 +10,9 @@
 //
 // An epoch's end is a frame of ours in the hold TAP's queue. To put it there takes the same
 // time however much waits, and nothing is read while the guest sends: a released packet
-// is read and written at once, through one small buffer. What waits is the kernel's; the
-// program on the tap counts it and keeps it within its limits.
+// is read and written at once, through one small buffer. What waits is the kernel's, but for
+// one packet of each NIC that was written too late and is to be written again; the program on
+// the tap counts it and keeps it within its limits.
 //
 // The filter is on the guest's tap only while packets are held: an open buffer costs
 // nothing, and the death of this process leaves an open guest its network. The two TAPs

@@ -24,7 +24,7 @@ type shared struct {
 	// The programs'.
 	in, inBytes           atomic.Uint64
 	dropped, droppedBytes atomic.Uint64 // over a limit
-	late                  atomic.Uint64 // written after the deadline, and dropped
+	late                  atomic.Uint64 // not handed back: the deadline was over
 	_                     [24]byte      // what follows is written by another CPU
 	// Ours.
 	out, outBytes        atomic.Uint64

@@ -6,10 +6,10 @@ import (
 	"github.com/hamgr/hamgr/bufferqdisc/internal/hook"
 )
 
-// counters are of packets that were read.
+// counters are of packets that were read and are held no more.
 type counters struct{ released, releasedBytes, dropped, droppedBytes atomic.Uint64 }
 
-// tally counts packets that were read, dropped ones among them, until they are settled:
+// tally counts packets that were read and are held no more, dropped ones among them, until they are settled:
 // what counts is read by the programs on another CPU at each packet.
 type tally struct{ packets, bytes, dropped, droppedBytes uint64 }
 
