@@ -53,7 +53,8 @@ func TestStatusDoesNotWait(t *testing.T) {
 	defer stuck.Close()
 	defer close(hang)
 	w.nodes["h1"].http.URL = stuck.URL
-	for limit := time.Now().Add(20 * time.Second); len(asked) == 0; { // on a busy machine its time may be over before it has asked
+	tries := 0
+	for limit := time.Now().Add(20 * time.Second); len(asked) == 0; tries++ { // on a busy machine its time may be over before it has asked
 		start := time.Now()
 		s, err := w.client("h2").Status(t.Context())
 		if took := time.Since(start); err != nil || s.Protections[0].Stats != nil || took < statsTimeout || took > 10*statsTimeout {
@@ -63,12 +64,9 @@ func TestStatusDoesNotWait(t *testing.T) {
 			t.Fatal("h1 was never asked")
 		}
 	}
-	for len(asked) > 0 {
-		<-asked
-	}
 	w.set(func() { w.live["h1"] = "silent" })
-	if _, err := w.client("h2").Status(t.Context()); err != nil || len(asked) > 0 {
-		t.Errorf("%v, asked %d times", err, len(asked))
+	if _, err := w.client("h2").Status(t.Context()); err != nil || len(asked) > tries {
+		t.Errorf("%v, asked %d times by %d", err, len(asked), tries)
 	}
 }
 

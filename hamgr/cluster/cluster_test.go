@@ -124,9 +124,12 @@ func TestOneWinner(t *testing.T) {
 			winner = 1
 		}
 		if unknown := slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, ErrOutcomeUnknown) }); unknown {
-			t.Logf("the leader changed: failover: %v; solo: %v", errs[0], errs[1]) // who won, only the state knows
-			if winner = 1; now.Primary != p.Primary {
+			t.Logf("the leader changed: failover: %v; solo: %v", errs[0], errs[1])
+			if winner = 1; now.Primary != p.Primary { // the state knows it; who was told so has won
 				winner = 0
+			}
+			if err := errs[1-winner]; err == nil || errs[0] != nil && errs[1] != nil && !errors.Is(errs[winner], ErrOutcomeUnknown) {
+				t.Fatalf("%s won: failover: %v; solo: %v", kinds[winner], errs[0], errs[1])
 			}
 		} else if errs[winner] != nil || !errors.Is(errs[1-winner], core.ErrStaleGeneration) {
 			t.Fatalf("failover: %v; solo: %v", errs[0], errs[1])

@@ -192,7 +192,11 @@ func (l *lab) propose(cmd core.Command) error {
 
 func (l *lab) must(cmd core.Command) {
 	l.Helper()
-	if err := l.propose(cmd); err != nil && !errors.Is(err, ErrOutcomeUnknown) {
+	err := l.propose(cmd)
+	if errors.Is(err, ErrOutcomeUnknown) && (errors.Is(err, core.ErrStaleGeneration) || errors.Is(err, core.ErrWrongPhase) || errors.Is(err, core.ErrAlreadyProtected)) {
+		return // it was taken at first
+	}
+	if err != nil {
 		l.Fatal(err)
 	}
 }

@@ -58,7 +58,7 @@ func TestOldTCG(t *testing.T) {
 			if err != nil || r.OK || r.Advice != want.advice || !matches(want.version, r.Version) || !matches(want.missing, r.Missing) {
 				t.Errorf("%+v, %v", r, err)
 			}
-			if took > 6*probeTimeout { // one step takes so long and does not end, the others a second on an idle machine
+			if took > 3*probeTimeout { // one step takes so long and does not end, the others a second on an idle machine
 				t.Errorf("took %v", took)
 			}
 		})

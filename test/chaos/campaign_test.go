@@ -47,6 +47,9 @@ func TestShortCampaign(t *testing.T) {
 	if r.err() != nil || r.Runs != 4 || r.Requests == 0 || r.Faults["power-off"].Done == 0 {
 		t.Fatalf("%v: %+v", r.err(), r)
 	}
+	if slow := r.RecoveryMS.Max; slow > 30000 { // which is when the replica is there again
+		t.Errorf("protected again %.0f ms after a fault", slow)
+	}
 	for _, v := range r.Notable {
 		if v.Lost && v.Run < 4 {
 			t.Errorf("run %d: %s", v.Run, v.line())

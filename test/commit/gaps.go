@@ -79,7 +79,7 @@ func (c *checker) unanswered(sent []word, answers []time.Time) (most int) {
 
 // due says that the last transmission of a request had its time, in this check and in none
 // before: what comes last may still be answered, or sent again, and belongs to the check
-// that goes on from here.
+// that goes on from here, if it does not ask for newer ones (Options.Asked).
 func (c *checker) due(w word) bool {
 	return !w.at.Before(c.From.Add(-c.Answer)) && w.at.Before(c.end().Add(-c.Answer))
 }

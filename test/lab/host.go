@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,7 +127,7 @@ func (h *Host) Cut(network string) error { return h.link(network, h.lab.handle.L
 const healMost = time.Second
 
 // Heal undoes Cut, and returns when packets pass: the switch serves a port whose device says
-// that it is up (net/bridge/br_if.c, br_port_carrier_check).
+// that it is up (net/bridge/br_if.c, br_port_carrier_check). It does not without a host's end.
 func (h *Host) Heal(network string) error {
 	err := h.link(network, h.lab.handle.LinkSetUp)
 	for limit := time.Now().Add(healMost); err == nil && time.Now().Before(limit); time.Sleep(time.Millisecond) {
@@ -136,11 +137,11 @@ func (h *Host) Heal(network string) error {
 			up = state == netlink.OperUp || state == netlink.OperUnknown
 			return nil
 		})
-		if up {
-			break
+		if up || err != nil {
+			return err
 		}
 	}
-	return err
+	return cmp.Or(err, fmt.Errorf("link of %s to %s is not up after %v", h.Name, network, healMost))
 }
 
 func (h *Host) link(network string, set func(netlink.Link) error) error {

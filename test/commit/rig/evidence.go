@@ -32,7 +32,7 @@ const (
 )
 
 // Answer is within what time a request is answered that is not lost. A check judges those that
-// had it, and the next one the others.
+// had it, and the next one the others, but for those of before a Mutate.
 func (r *Rig) Answer() time.Duration {
 	if r.kind == lab.UML {
 		return slowAnswer
