@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,23 +60,24 @@ func deadCopy(t *testing.T) (p *primary, pid int) {
 // TestLateCopiesEnd: by themselves, or when they are stopped, and once.
 func TestLateCopiesEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ends, begin := 0, time.Now()
-		p := &primary{late: copyUntilStopped(func() { ends++ })}
+		var ends atomic.Int32
+		end, begin := func() { ends.Add(1) }, time.Now()
+		p := &primary{late: copyUntilStopped(end)}
 		time.Sleep(lateMost - time.Millisecond)
-		if synctest.Wait(); ends != 0 {
+		if synctest.Wait(); ends.Load() != 0 {
 			t.Errorf("ended before %v", time.Since(begin))
 		}
 		time.Sleep(time.Millisecond)
-		if synctest.Wait(); ends != 1 {
-			t.Errorf("ended %d times after %v", ends, time.Since(begin))
+		if synctest.Wait(); ends.Load() != 1 {
+			t.Errorf("ended %d times after %v", ends.Load(), time.Since(begin))
 		}
 		p.stopCopying()
-		p.late = copyUntilStopped(func() { ends++ })
+		p.late = copyUntilStopped(end)
 		p.stopCopying()
 		p.stopCopying()
 		time.Sleep(2 * lateMost)
-		if synctest.Wait(); ends != 2 || p.late != nil {
-			t.Errorf("ended %d times", ends)
+		if synctest.Wait(); ends.Load() != 2 || p.late != nil {
+			t.Errorf("ended %d times", ends.Load())
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ var errRefused = errors.New("connection refused")
 // service is a prober at work with a cluster that is one protection, under a clock of its own.
 type service struct {
 	*prober
+	mu      sync.Mutex // guards the rest
 	now     core.Protection
 	changed chan struct{}
 	answer  error
@@ -31,9 +33,9 @@ func asked(t *testing.T) *service {
 	s := &service{changed: make(chan struct{}), now: core.Protection{Domain: "g1", Primary: "h1", Generation: 7, Phase: core.Protected,
 		Probe: core.Probe{URL: "tcp://10.0.0.5:80", Interval: time.Second, Timeout: time.Second, Failures: 3}}}
 	s.prober = &prober{node: "h1",
-		state: func() (core.Protection, bool) { return s.now, true },
-		order: func() <-chan struct{} { return s.changed },
-		try:   func(context.Context, core.Probe) error { s.tries++; return s.answer },
+		state: func() (core.Protection, bool) { s.mu.Lock(); defer s.mu.Unlock(); return s.now, true },
+		order: func() <-chan struct{} { s.mu.Lock(); defer s.mu.Unlock(); return s.changed },
+		try:   func(context.Context, core.Probe) error { s.mu.Lock(); defer s.mu.Unlock(); s.tries++; return s.answer },
 		tell:  s.take,
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -44,6 +46,8 @@ func asked(t *testing.T) *service {
 }
 
 func (s *service) take(_ context.Context, c core.Command) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.away {
 		return errors.New("no manager answers")
 	}
@@ -58,11 +62,20 @@ func (s *service) take(_ context.Context, c core.Command) error {
 }
 
 func (s *service) change(f func(*core.Protection)) {
+	s.mu.Lock()
 	f(&s.now)
 	old := s.changed
 	s.changed = make(chan struct{})
+	s.mu.Unlock()
 	close(old)
 	synctest.Wait()
+}
+
+// set changes the world while the prober sleeps.
+func (s *service) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
 }
 
 // rounds lets so many intervals pass.
@@ -73,28 +86,37 @@ func (s *service) rounds(n int) {
 
 func (s *service) expect(t *testing.T, tries int, told ...string) {
 	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.tries != tries || !slices.Equal(s.told, told) {
 		t.Errorf("asked %d times, told %v; want %d, %v", s.tries, s.told, tries, told)
 	}
+}
+
+// failed is why the managers think that it fails.
+func (s *service) failed() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now.ProbeFailed
 }
 
 func TestProbeFailsAndPasses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := asked(t)
 		s.rounds(2)
-		s.answer = errRefused
+		s.set(func() { s.answer = errRefused })
 		s.rounds(2)
-		s.answer = nil // two are not three
+		s.set(func() { s.answer = nil }) // two are not three
 		s.rounds(1)
-		s.answer = errRefused
+		s.set(func() { s.answer = errRefused })
 		s.rounds(2)
 		s.expect(t, 7)
 		s.rounds(20)
 		s.expect(t, 27, "probe-failed")
-		if why := s.now.ProbeFailed; !strings.Contains(why, "not answered 3 times") || !strings.Contains(why, "connection refused; a failover would not help") {
+		if why := s.failed(); !strings.Contains(why, "not answered 3 times") || !strings.Contains(why, "connection refused; a failover would not help") {
 			t.Error(why)
 		}
-		s.answer = nil
+		s.set(func() { s.answer = nil })
 		s.rounds(5)
 		s.expect(t, 32, "probe-failed", "probe-passed")
 	})
@@ -104,9 +126,9 @@ func TestProbeFailsAndPasses(t *testing.T) {
 func TestProbeFromAHostWithoutAWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := asked(t)
-		s.answer = errRefused
+		s.set(func() { s.answer = errRefused })
 		s.rounds(3)
-		if why := s.now.ProbeFailed; !strings.Contains(why, "nor ever to h1, which may have no way") {
+		if why := s.failed(); !strings.Contains(why, "nor ever to h1, which may have no way") {
 			t.Error(why)
 		}
 	})
@@ -116,10 +138,10 @@ func TestProbeFromAHostWithoutAWay(t *testing.T) {
 func TestProbeOfANewPrimary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := asked(t)
-		s.now.ProbeFailed, s.answer = "it fails on h2", errRefused
+		s.set(func() { s.now.ProbeFailed, s.answer = "it fails on h2", errRefused })
 		s.rounds(9)
 		s.expect(t, 9)
-		s.answer = nil
+		s.set(func() { s.answer = nil })
 		s.rounds(1)
 		s.expect(t, 10, "probe-passed")
 	})
@@ -128,9 +150,9 @@ func TestProbeOfANewPrimary(t *testing.T) {
 func TestProbeUntilItIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := asked(t)
-		s.away, s.answer = true, errRefused
+		s.set(func() { s.away, s.answer = true, errRefused })
 		s.rounds(5)
-		s.away = false
+		s.set(func() { s.away = false })
 		s.rounds(1)
 		s.expect(t, 6, "probe-failed")
 	})
@@ -141,7 +163,7 @@ func TestProbeUntilItIsTold(t *testing.T) {
 func TestProbeOnlyWhereTheGuestRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := asked(t)
-		s.answer = errRefused
+		s.set(func() { s.answer = errRefused })
 		s.rounds(2)
 		s.change(func(p *core.Protection) { p.Phase = core.Recovering })
 		s.rounds(10)
