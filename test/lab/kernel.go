@@ -19,7 +19,7 @@ import (
 // A host of kind UML is a user-mode-linux process in the namespaces that a container has,
 // so it lives, is reached and dies like one:
 //
-//	switch --veth-- eth0 --bridge-- tap ~~ vec0 = the kernel's eth0   (eth1 the same)
+//	switch --veth-- eth0 --bridge-- tap ~~ vec0 = the kernel's eth0   (eth1 the same; the bridge is a cable)
 //	commands, from this machine:     tap ~~ vec2, in a network namespace of its own
 //
 // Its root file system is the container's, read through hostfs, under an overlay on a
@@ -120,14 +120,30 @@ func kernelLinks() error {
 		if err := errors.Join(addBridge(bridge), addTap(tap)); err != nil {
 			return err
 		}
-		if err := errors.Join(enslave(eth, bridge), enslave(tap, bridge)); err != nil {
-			return err
+		for _, port := range []string{eth, tap} {
+			if err := errors.Join(enslave(port, bridge), forgetful(port)); err != nil {
+				return err
+			}
 		}
 	}
 	if err := addTap(controlDevice); err != nil {
 		return err
 	}
 	return address(controlDevice, controlOutside+"/30")
+}
+
+// forgetful has a bridge learn nothing at a port, so that it is a cable: what the switch floods
+// as it does not know where it belongs has to reach the kernel, also if its sender was heard
+// of at this port before.
+func forgetful(port string) error {
+	p, err := netlink.LinkByName(port)
+	if err == nil {
+		err = netlink.LinkSetLearning(p, false)
+	}
+	if err != nil {
+		return fmt.Errorf("no learning at %s: %w", port, err)
+	}
+	return nil
 }
 
 func addTap(name string) error {

@@ -5,12 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // kernelLab is a lab of hosts with kernels of their own.
@@ -42,6 +47,7 @@ func TestKernelHost(t *testing.T) {
 	t.Run("commands", func(t *testing.T) { commands(ctx, t, l.Host("h1")) })
 	t.Run("terminal", func(t *testing.T) { terminal(t, l.Host("h1")) })
 	t.Run("networks", func(t *testing.T) { networks(ctx, t, l) })
+	t.Run("flooded", func(t *testing.T) { flooded(ctx, t, l) })
 	t.Run("logs", func(t *testing.T) { logs(ctx, t, l.Host("h1")) })
 	t.Run("pause", func(t *testing.T) { pause(ctx, t, l) })
 	t.Run("power", func(t *testing.T) { power(ctx, t, l.Host("h1")) })
@@ -122,6 +128,35 @@ func networks(ctx context.Context, t *testing.T, l *Lab) {
 		t.Fatal(err)
 	}
 	reach("h1", "10.77.0.2", true)
+}
+
+// flooded: a kernel gets what the switch floods for an address that it has heard of from there.
+func flooded(ctx context.Context, t *testing.T, l *Lab) {
+	away, client := net.HardwareAddr{0x52, 0x54, 0, 0, 0, 0x78}, packetSocket(t, l.Host("client"), "eth1", 0)
+	_, err := unix.Write(client, testFrame(net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, away, 0))
+	must(t, err)
+	port, err := l.handle.LinkByName(l.Host("client").Port("guest"))
+	must(t, err)
+	must(t, l.handle.NeighDel(&netlink.Neigh{LinkIndex: port.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER, HardwareAddr: away}))
+	received := func() (n int) {
+		t.Helper()
+		text, err := l.Host("h1").Exec(ctx, "cat", "/sys/class/net/eth1/statistics/rx_packets")
+		must(t, err)
+		n, err = strconv.Atoi(strings.TrimSpace(text))
+		must(t, err)
+		return n
+	}
+	const all = 100
+	before := received()
+	for n := range uint32(all) {
+		_, err := unix.Write(client, testFrame(away, net.HardwareAddr{2, 0, 0, 0, 0, 1}, n))
+		must(t, err)
+	}
+	for limit := time.Now().Add(patience); received() < before+all; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("h1 got %d of %d packets", received()-before, all)
+		}
+	}
 }
 
 func logs(ctx context.Context, t *testing.T, h *Host) {

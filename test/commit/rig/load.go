@@ -37,9 +37,6 @@ func (r *Rig) load(interval time.Duration, seed uint64) load.Options {
 		Refresh: 300 * time.Millisecond, Fleeting: addresses[:2],
 	}
 	if r.kind == lab.UML {
-		// With requests all the time, one that came 35 ms after a host had lost power was lost
-		// (seed 27201): it is not known yet whether to hamgr or to hosts that are this slow.
-		o.Fleeting = addresses
 		o.Interval, o.Again = slower*o.Interval, slower*o.Again
 	}
 	return o
