@@ -9,8 +9,8 @@ import (
 // counters are of packets that were read and are held no more.
 type counters struct{ released, releasedBytes, dropped, droppedBytes atomic.Uint64 }
 
-// tally counts packets that were read and are held no more, dropped ones among them, until they are settled:
-// what counts is read by the programs on another CPU at each packet.
+// tally counts packets that were read and are held no more, dropped ones among them, until
+// they are settled: what counts is read by the programs on another CPU at each packet.
 type tally struct{ packets, bytes, dropped, droppedBytes uint64 }
 
 // tallyMost is how many packets may wait to be settled: so much less may be held.
